@@ -1,0 +1,4 @@
+"""AMAGO: off-policy, in-context reinforcement learning on long sequences."""
+
+#: Raised whenever the numbers that training produces change; part of every cell's train_hash.
+TRAINING_VERSION = 1

@@ -1,0 +1,34 @@
+"""Errors that a person is meant to read: one line, what is wrong and the way out."""
+
+from __future__ import annotations
+
+
+class AmagoError(Exception):
+    """Base of every error that is the user's to mend. Its message is one clear line."""
+
+
+class ConfigurationError(AmagoError):
+    """A setting is unknown, missing or impossible; the message names it."""
+
+
+class DataError(AmagoError):
+    """A replay folder, trajectory or batch is not what it should be."""
+
+
+class CheckpointError(AmagoError):
+    """A checkpoint or policy file is missing, damaged or of another architecture."""
+
+
+class EnvironmentFailure(AmagoError):
+    """An environment died, hung, or returned something outside its contract."""
+
+
+class TrainingDiverged(AmagoError):
+    """NaN or infinity in observations, rewards, or the loss."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training stopped on request (SIGTERM, SIGINT) and can be resumed.
+
+    A ``KeyboardInterrupt``, so that code which does not know it still stops.
+    """
