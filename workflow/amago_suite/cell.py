@@ -1,0 +1,235 @@
+"""A cell: one (environment, architecture, seed) of a grid, resolved down to the last setting.
+
+A cell's folder holds ``cell.yaml``, and with it the cell can be trained and evaluated anywhere,
+without the suite file that it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from amago.errors import ConfigurationError
+
+from amago_suite.files import write_text
+from amago_suite.identity import evaluation_hash, train_hash
+
+CELL_FILE = "cell.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How the final policy is judged: the same fixed episodes for every cell of an environment."""
+
+    episodes: int  #: in total, a multiple of ``actors``
+    actors: int  #: environments stepped side by side
+    greedy: bool  #: act with the most likely action instead of a sampled one
+    seed: int  #: of the evaluation episodes; independent of the run's seed
+
+    @property
+    def episodes_per_actor(self) -> int:
+        return self.episodes // self.actors
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Everything that training and evaluating one run needs to know."""
+
+    suite: str
+    environment: str  #: name in the suite; also a folder and a column
+    env_id: str  #: registry id
+    env_params: dict[str, Any]  #: complete: defaults merged with the suite's
+    family: str  #: environments of one family share an image
+    architecture: str  #: name in the suite; also a folder and a column
+    seed: int
+    gin: str  #: every layer merged, canonical text
+    threads: int  #: CPU threads of torch
+    segment_epochs: int  #: training environments are reset every so many epochs
+    budget_epochs: int
+    evaluation: Evaluation
+    train_hash: str
+    evaluation_hash: str
+    folder: Path  #: results/{suite}/{environment}/{architecture}/seed_{seed}
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.environment, self.architecture, self.seed
+
+    @property
+    def label(self) -> str:
+        """How messages name the cell."""
+        return f"{self.environment} / {self.architecture} / seed {self.seed}"
+
+    @property
+    def state(self) -> Path:
+        """Checkpoints, replay and attempts: never a declared output, so that it survives failures."""
+        return self.folder / "state"
+
+    @property
+    def policy(self) -> Path:
+        return self.folder / "policy.safetensors"
+
+    @property
+    def provenance(self) -> Path:
+        return self.folder / "provenance.json"
+
+    @property
+    def episodes(self) -> Path:
+        return self.folder / "episodes.csv"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.folder / "evaluation.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / "progress.csv"
+
+    @property
+    def failed(self) -> Path:
+        """Present when the last invocation met a failure that a retry cannot mend."""
+        return self.state / "failed.json"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``cell.yaml`` (all fields but the folder, which is where it lies)."""
+        return {
+            "suite": self.suite,
+            "environment": {
+                "name": self.environment,
+                "id": self.env_id,
+                "params": self.env_params,
+                "family": self.family,
+            },
+            "architecture": self.architecture,
+            "seed": self.seed,
+            "threads": self.threads,
+            "segment_epochs": self.segment_epochs,
+            "budget": {"epochs": self.budget_epochs},
+            "evaluation": {
+                "episodes": self.evaluation.episodes,
+                "actors": self.evaluation.actors,
+                "greedy": self.evaluation.greedy,
+                "seed": self.evaluation.seed,
+            },
+            "train_hash": self.train_hash,
+            "evaluation_hash": self.evaluation_hash,
+            "gin": self.gin,
+        }
+
+
+def cell_folder(results: Path, suite: str, environment: str, architecture: str, seed: int) -> Path:
+    """Where a cell lives below the results folder."""
+    return results / suite / environment / architecture / f"seed_{seed}"
+
+
+class _BlockDumper(yaml.SafeDumper):
+    """Writes text of many lines (the gin bindings) as a block that a person can read."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_BlockDumper.add_representer(str, _represent_text)
+
+
+def cell_text(cell: Cell) -> str:
+    """The text of ``cell.yaml``."""
+    body = yaml.dump(cell.to_dict(), Dumper=_BlockDumper, sort_keys=False, allow_unicode=True, width=1000)
+    return f"# Written by amago-suite from the suite file; edit that one, not this.\n{body}"
+
+
+def write_cell(cell: Cell) -> bool:
+    """Write ``cell.yaml`` unless it already says the same. Returns whether it was written."""
+    path = cell.folder / CELL_FILE
+    text = cell_text(cell)
+    try:
+        if path.read_text() == text:
+            return False
+    except FileNotFoundError:
+        pass
+    write_text(path, text)
+    return True
+
+
+def read_cell(folder: Path) -> Cell:
+    """Read and check ``folder/cell.yaml``.
+
+    Raises:
+        ConfigurationError: no such file, not a cell, or its hashes do not belong to its content.
+    """
+    from amago_suite.schema import load_yaml, validate
+
+    path = Path(folder) / CELL_FILE
+    if not path.is_file():
+        raise ConfigurationError(
+            f"{folder} has no {CELL_FILE}: give the folder of a cell, results/SUITE/ENVIRONMENT/ARCHITECTURE/seed_N"
+        )
+    data = load_yaml(path)
+    validate(data, "cell", path)
+    environment = data["environment"]
+    cell = Cell(
+        suite=data["suite"],
+        environment=environment["name"],
+        env_id=environment["id"],
+        env_params=environment["params"],
+        family=environment["family"],
+        architecture=data["architecture"],
+        seed=data["seed"],
+        gin=data["gin"],
+        threads=data["threads"],
+        segment_epochs=data["segment_epochs"],
+        budget_epochs=data["budget"]["epochs"],
+        evaluation=Evaluation(**data["evaluation"]),
+        train_hash=data["train_hash"],
+        evaluation_hash=data["evaluation_hash"],
+        folder=Path(folder),
+    )
+    expected = hash_cell(
+        env_id=cell.env_id,
+        env_params=cell.env_params,
+        seed=cell.seed,
+        gin=cell.gin,
+        threads=cell.threads,
+        segment_epochs=cell.segment_epochs,
+        budget_epochs=cell.budget_epochs,
+        evaluation=cell.evaluation,
+    )
+    if (cell.train_hash, cell.evaluation_hash) != expected:
+        raise ConfigurationError(
+            f"{path}: the hashes do not belong to the content (edited by hand, or written by another version); "
+            f"change the suite file and run `amago-suite run {cell.suite}`, which writes it anew"
+        )
+    return cell
+
+
+def hash_cell(
+    *,
+    env_id: str,
+    env_params: dict[str, Any],
+    seed: int,
+    gin: str,
+    threads: int,
+    segment_epochs: int,
+    budget_epochs: int,
+    evaluation: Evaluation,
+) -> tuple[str, str]:
+    """(train_hash, evaluation_hash) of a cell with these settings."""
+    trained = train_hash(
+        env_id=env_id,
+        env_params=env_params,
+        seed=seed,
+        gin=gin,
+        threads=threads,
+        segment_epochs=segment_epochs,
+    )
+    settings = {
+        "episodes": evaluation.episodes,
+        "actors": evaluation.actors,
+        "greedy": evaluation.greedy,
+        "seed": evaluation.seed,
+    }
+    return trained, evaluation_hash(trained, budget_epochs, settings)
