@@ -6,7 +6,7 @@ without the suite file that it came from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """When training is saved. In no hash, because it never changes a result."""
+
+    every_epochs: int
+    keep: int  #: older checkpoints that stay on disk
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """Everything that training and evaluating one run needs to know."""
 
@@ -48,6 +56,7 @@ class Cell:
     threads: int  #: CPU threads of torch
     segment_epochs: int  #: training environments are reset every so many epochs
     budget_epochs: int
+    checkpoints: Checkpoints
     evaluation: Evaluation
     train_hash: str
     evaluation_hash: str
@@ -107,12 +116,8 @@ class Cell:
             "threads": self.threads,
             "segment_epochs": self.segment_epochs,
             "budget": {"epochs": self.budget_epochs},
-            "evaluation": {
-                "episodes": self.evaluation.episodes,
-                "actors": self.evaluation.actors,
-                "greedy": self.evaluation.greedy,
-                "seed": self.evaluation.seed,
-            },
+            "checkpoint": asdict(self.checkpoints),
+            "evaluation": asdict(self.evaluation),
             "train_hash": self.train_hash,
             "evaluation_hash": self.evaluation_hash,
             "gin": self.gin,
@@ -151,7 +156,7 @@ def write_cell(cell: Cell) -> bool:
             return False
     except FileNotFoundError:
         pass
-    write_text(path, text)
+    write_text(path, text, durable=False)
     return True
 
 
@@ -183,6 +188,7 @@ def read_cell(folder: Path) -> Cell:
         threads=data["threads"],
         segment_epochs=data["segment_epochs"],
         budget_epochs=data["budget"]["epochs"],
+        checkpoints=Checkpoints(**data["checkpoint"]),
         evaluation=Evaluation(**data["evaluation"]),
         train_hash=data["train_hash"],
         evaluation_hash=data["evaluation_hash"],
@@ -226,10 +232,4 @@ def hash_cell(
         threads=threads,
         segment_epochs=segment_epochs,
     )
-    settings = {
-        "episodes": evaluation.episodes,
-        "actors": evaluation.actors,
-        "greedy": evaluation.greedy,
-        "seed": evaluation.seed,
-    }
-    return trained, evaluation_hash(trained, budget_epochs, settings)
+    return trained, evaluation_hash(trained, budget_epochs, asdict(evaluation))

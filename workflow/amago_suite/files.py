@@ -1,42 +1,44 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writing files so that a reader never meets half of one, and failures are one clear line."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from amago.errors import AmagoError
+from amago.files import write_atomic
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: a temporary neighbour, fsync, rename.
+def write_file(path: Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
+    """A whole file or none, its folder made where there is none.
+
+    Args:
+        path: where the file appears.
+        write: gets a temporary path and writes all of the content there.
+        durable: survive a power loss; not worth its price for what can be written again.
 
     Raises:
-        AmagoError: the folder cannot be written (permissions, full disk).
+        AmagoError: it cannot be written (permissions, full disk).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomic(path, write, durable)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise AmagoError(f"cannot write {path}: {error.strerror}") from error
+        raise AmagoError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """`write_bytes` in UTF-8."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """`write_file` of text in UTF-8, without translating line ends."""
+    write_file(path, lambda temporary: _write_bytes(temporary, text.encode()), durable=durable)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Indented JSON with a newline at the end; NaN is refused, because JSON has none."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
+    """Indented JSON, keys as given; NaN is refused, because JSON has none."""
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(path, text, durable=durable)
 
 
 def read_json(path: Path) -> Any | None:
@@ -49,8 +51,15 @@ def read_json(path: Path) -> Any | None:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line and make it last (fsync): the record of an attempt must survive a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise AmagoError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

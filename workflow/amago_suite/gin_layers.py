@@ -1,0 +1,292 @@
+"""Layers of gin bindings, merged without touching gin's global state.
+
+A layer is parsed once and is then a table of bindings. Merging layers is merging tables, last
+wins, so a grid of thousands of cells costs little. The merged table is written out in one
+canonical form (full names, sorted, macros replaced by their values), which is what a cell stores
+and what its hash covers: comments, order and spelling of names change nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import tokenize
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import gin
+from amago.errors import ConfigurationError
+from amago.registry import nearest
+from gin import config as gin_config
+from gin import config_parser
+
+#: Packages whose modules a gin file may name in an ``import`` statement.
+IMPORTABLE = ("amago", "envs_suite")
+
+#: Parameters that the pipeline fills in, and where a person sets them instead.
+RESERVED = {
+    "Experiment": {
+        "epochs": "set budget.epochs in the suite file",
+        "seed": "set seeds in the suite file",
+        "force_reset_train_envs_every": "set segment_epochs in the suite file",
+        "ckpt_interval": "set checkpoint.every_epochs in the suite file",
+        "ckpt_interval_minutes": "set checkpoint.every_epochs in the suite file",
+        "keep_last_checkpoints": "set checkpoint.keep in the suite file",
+        **dict.fromkeys(
+            (
+                "run_name",
+                "ckpt_base_dir",
+                "dataset",
+                "make_train_env",
+                "make_val_env",
+                "env_mode",
+                "resume",
+                "log_dir",
+            ),
+            "the pipeline sets it for every cell",
+        ),
+    },
+    "DiskTrajDataset": dict.fromkeys(("dset_root", "dset_name"), "the pipeline sets it for every cell"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``@scope/selector`` or ``@scope/selector()``."""
+
+    selector: str
+    scopes: tuple[str, ...]
+    evaluate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """``%name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A value and where it was given."""
+
+    value: Any
+    source: str  #: "config/base.gin:12"
+
+
+Key = tuple[str, str, str]  #: (scope, full selector, parameter)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The bindings and macros of one piece of gin text."""
+
+    bindings: dict[Key, Binding]
+    macros: dict[str, Binding]
+
+
+def register_configurables() -> None:
+    """Import every module of the agent library and the registry, so that gin knows their names."""
+    import amago
+    import envs_suite  # noqa: F401 - registers its exploration strategies
+
+    for module in pkgutil.walk_packages(amago.__path__, "amago."):
+        # AMAGO's own environment module paths only forward to envs_suite, and importing them is slow.
+        if not module.name.startswith("amago.envs.builtin"):
+            importlib.import_module(module.name)
+
+
+def parse_layer(text: str, source: str) -> Layer:
+    """Parse gin text.
+
+    Args:
+        text: bindings.
+        source: file (and key) that the text comes from, for messages.
+
+    Raises:
+        ConfigurationError: bad syntax, an unknown or reserved name, or an ``import`` or ``include``
+            that is not allowed; one line with the place and the nearest names.
+    """
+    bindings: dict[Key, Binding] = {}
+    macros: dict[str, Binding] = {}
+    parser = None
+    line = 1
+    try:
+        parser = config_parser.ConfigParser(text, _Delegate())
+        for statement in parser:
+            line = statement.location.line_num
+            if isinstance(statement, config_parser.ImportStatement):
+                _check_import(statement)
+            elif isinstance(statement, config_parser.IncludeStatement):
+                raise ConfigurationError("`include` is not allowed: layers are combined by the suite file")
+            elif isinstance(statement, config_parser.BlockDeclaration):
+                _selector(statement.selector)
+            elif statement.arg_name:
+                selector = _selector(statement.selector)
+                _check_parameter(selector, statement.arg_name)
+                key = (statement.scope, selector, statement.arg_name)
+                bindings[key] = Binding(statement.value, f"{source}:{line}")
+            else:
+                macros[statement.selector] = Binding(statement.value, f"{source}:{line}")
+    except _UnknownReference as error:
+        line = parser.current_token.start[0] if parser is not None else line
+        raise ConfigurationError(f"{source}:{line}: {_first_line(error)}") from error
+    except SyntaxError as error:
+        raise ConfigurationError(f"{source}:{error.lineno or line}: {_first_line(error.msg)}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}:{line}: {_first_line(error)}") from error
+    except tokenize.TokenError as error:  # an open bracket at the end of the text
+        raise ConfigurationError(f"{source}: {_first_line(error.args[0])}") from error
+    except ValueError as error:  # not a literal
+        raise ConfigurationError(f"{source}:{line}: this value is no literal, @reference or %macro") from error
+    return Layer(bindings, macros)
+
+
+class Bindings:
+    """Merged layers."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self._bindings: dict[Key, Binding] = {}
+        self._macros: dict[str, Binding] = {}
+        for layer in layers:
+            self._bindings.update(layer.bindings)
+            self._macros.update(layer.macros)
+
+    def value(self, configurable: str, parameter: str) -> Any:
+        """What ``parameter`` will be: bound here, or the code's own default.
+
+        Raises:
+            ConfigurationError: it has neither.
+        """
+        selector = _selector(configurable)
+        bound = self._bindings.get(("", selector, parameter))
+        if bound is not None:
+            return self._inline(bound.value, bound.source, ())
+        default = inspect.signature(gin_config._REGISTRY[selector].wrapped).parameters[parameter].default
+        if default is inspect.Parameter.empty or default is gin.REQUIRED:
+            raise ConfigurationError(f"`{configurable}.{parameter}` is not set: bind it in a gin layer")
+        return default
+
+    def is_bound(self, configurable: str, parameter: str) -> bool:
+        """Whether a layer binds it."""
+        return ("", _selector(configurable), parameter) in self._bindings
+
+    def text(self) -> str:
+        """The canonical text: equal for equal configurations, and gin parses it.
+
+        Raises:
+            ConfigurationError: a macro without a value, or a required parameter that nobody set.
+        """
+        lines = []
+        for (scope, selector, parameter), binding in sorted(self._bindings.items(), key=lambda item: item[0]):
+            value = self._inline(binding.value, binding.source, ())
+            if value is gin.REQUIRED:
+                name = f"{selector.rsplit('.', 1)[-1]}.{parameter}"
+                raise ConfigurationError(f"{binding.source}: `{name}` is required, but no later layer sets it")
+            prefix = f"{scope}/" if scope else ""
+            lines.append(f"{prefix}{selector}.{parameter} = {_format(value)}")
+        return "\n".join(lines) + "\n"
+
+    def _inline(self, value: Any, source: str, inside: tuple[str, ...]) -> Any:
+        if isinstance(value, Macro):
+            if value.name in inside:
+                raise ConfigurationError(f"{source}: the macro %{value.name} is defined by itself")
+            if value.name not in self._macros:
+                hint = nearest(value.name, sorted(self._macros))
+                raise ConfigurationError(f"{source}: the macro %{value.name} has no value; {hint}")
+            macro = self._macros[value.name]
+            return self._inline(macro.value, macro.source, (*inside, value.name))
+        if isinstance(value, list):
+            return [self._inline(item, source, inside) for item in value]
+        if isinstance(value, tuple):
+            return tuple(self._inline(item, source, inside) for item in value)
+        if isinstance(value, dict):
+            return {
+                self._inline(k, source, inside): self._inline(v, source, inside) for k, v in value.items()
+            }
+        return value
+
+
+def _first_line(message: object) -> str:
+    """gin appends lines of context to errors that pass through its parser."""
+    return str(message).splitlines()[0]
+
+
+class _UnknownReference(Exception):
+    """An ``@name`` that nothing is registered as; the parser knows its line."""
+
+
+class _Delegate(config_parser.ParserDelegate):
+    """Keeps references and macros as plain values instead of resolving them on the spot."""
+
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
+        *scopes, selector = scoped_configurable_name.split("/")
+        try:
+            return Reference(_selector(selector), tuple(scopes), evaluate)
+        except ConfigurationError as error:
+            raise _UnknownReference(str(error)) from error
+
+    def macro(self, macro_name: str) -> Any:
+        constants = gin_config._CONSTANTS
+        matches = constants.matching_selectors(macro_name)
+        return constants[matches[0]] if len(matches) == 1 else Macro(macro_name)
+
+
+def _selector(name: str) -> str:
+    """The full name of the one configurable that ``name`` means."""
+    registry = gin_config._REGISTRY
+    matches = registry.matching_selectors(name)
+    if len(matches) == 1:
+        return str(matches[0])
+    if matches:
+        raise ConfigurationError(f"{name!r} is ambiguous: {' or '.join(sorted(matches))}")
+    known = {str(key).rsplit(".", 1)[-1] for key, _ in registry.items() if not str(key).startswith("gin.")}
+    raise ConfigurationError(f"nothing configurable is called {name!r}; {nearest(name, sorted(known))}")
+
+
+def _check_parameter(selector: str, parameter: str) -> None:
+    configurable = gin_config._REGISTRY[selector]
+    name = selector.rsplit(".", 1)[-1]
+    reason = RESERVED.get(name, {}).get(parameter)
+    if reason:
+        raise ConfigurationError(f"`{name}.{parameter}` cannot be bound: {reason}")
+    allowed = not configurable.allowlist or parameter in configurable.allowlist
+    denied = bool(configurable.denylist) and parameter in configurable.denylist
+    if denied or not allowed or not gin_config._might_have_parameter(configurable.wrapped, parameter):
+        known = [
+            p for p in inspect.signature(configurable.wrapped).parameters if p not in ("self", "args", "kwargs")
+        ]
+        raise ConfigurationError(f"`{name}` has no parameter {parameter!r}; {nearest(parameter, sorted(known))}")
+
+
+def _check_import(statement: config_parser.ImportStatement) -> None:
+    module = statement.module
+    if statement.is_from and module.startswith("__gin__"):
+        raise ConfigurationError("gin's dynamic registration is not supported; name the full path instead")
+    if module.split(".")[0] not in IMPORTABLE:
+        raise ConfigurationError(
+            f"`import {module}` is not allowed: a gin file may import only from {' and '.join(IMPORTABLE)}"
+        )
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigurationError(f"cannot import {module}: {error}") from error
+
+
+def _format(value: Any) -> str:
+    """A value as gin reads it back."""
+    if isinstance(value, Reference):
+        scopes = "".join(f"{scope}/" for scope in value.scopes)
+        return f"@{scopes}{value.selector}{'()' if value.evaluate else ''}"
+    if value is gin.REQUIRED:
+        return "%gin.REQUIRED"
+    if isinstance(value, list):
+        return f"[{', '.join(_format(item) for item in value)}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(_format(item) for item in value)}{',' if len(value) == 1 else ''})"
+    if isinstance(value, dict):
+        items = sorted((_format(k), _format(v)) for k, v in value.items())
+        return f"{{{', '.join(f'{k}: {v}' for k, v in items)}}}"
+    return repr(value)

@@ -1,0 +1,166 @@
+"""Reading YAML and JSON that a person wrote, with errors that name the file, the key and what is allowed."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from amago.errors import ConfigurationError
+from amago.registry import nearest
+
+from amago_suite.paths import SCHEMAS, shown
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "empty",
+}
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """A safe loader that refuses a key given twice (plain YAML keeps the last one, silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (list, dict)):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ConfigurationError: it cannot be read or is not YAML; the message has the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ConfigurationError(f"cannot read {shown(path)}: {reason}") from error
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "not YAML"
+        where = f"{shown(path)}:{mark.line + 1}" if mark else shown(path)
+        raise ConfigurationError(f"{where}: {problem}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{shown(path)}: {error}") from error
+
+
+@functools.cache
+def _validator(name: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+
+
+def validate(data: Any, name: str, path: Path) -> None:
+    """Check ``data`` against ``workflow/schemas/{name}.schema.json``.
+
+    Raises:
+        ConfigurationError: the first error in one line: file, key, what is allowed.
+    """
+    errors = sorted(_validator(name).iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
+    if errors:
+        error = _innermost(errors[0])
+        key = _key(error.absolute_path)
+        raise ConfigurationError(f"{shown(path)}: {key + ': ' if key else ''}{_explain(error)}")
+
+
+def defaults(name: str, *keys: str) -> dict[str, Any]:
+    """The defaults that the schema states for the properties of an object.
+
+    Args:
+        name: of the schema.
+        keys: path of property names from the top to the object.
+    """
+    root = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+
+    def follow(node: dict[str, Any]) -> dict[str, Any]:
+        reference = node.get("$ref")
+        return {**root["$defs"][reference.rsplit("/", 1)[1]], **node} if reference else node
+
+    node = root
+    for key in keys:
+        node = follow(node["properties"][key])
+    found = {key: follow(value) for key, value in node["properties"].items()}
+    return {key: value["default"] for key, value in found.items() if "default" in value}
+
+
+def _innermost(error: ValidationError) -> ValidationError:
+    """Of "a name or a mapping", the complaint about the branch that the value was meant as."""
+    while error.context:
+        meant = [e for e in error.context if not (e.validator == "type" and len(e.relative_path) == 0)]
+        if not meant:
+            break
+        error = meant[0]
+    return error
+
+
+def _key(parts: Iterable[Any]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
+    return text
+
+
+def _explain(error: ValidationError) -> str:
+    value, limit = error.instance, error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(error.schema["properties"])
+            unknown = sorted(str(key) for key in value if key not in error.schema["properties"])
+            hint = nearest(unknown[0], known)
+            return f"unknown key {unknown[0]!r}; {hint}" + ("" if "known:" in hint else f" (allowed: {', '.join(known)})")
+        case "required":
+            missing = [key for key in limit if key not in value]
+            return f"the key {missing[0]!r} is missing"
+        case "type":
+            return f"must be {_WORDS.get(str(limit), limit)}, got {_shorten(value)}"
+        case "minimum":
+            return f"must be at least {limit}, got {value}"
+        case "maximum":
+            return f"must be at most {limit}, got {value}"
+        case "uniqueItems":
+            twice = next(item for index, item in enumerate(value) if item in value[:index])
+            return f"{twice!r} is given twice; each may stand once"
+        case "minItems":
+            return "must not be empty"
+        case "minLength":
+            return "must not be empty"
+        case "pattern" | "maxLength":
+            return f"{_shorten(value)} is no name: {error.schema.get('description', f'must match {limit}')}"
+        case "enum":
+            return f"must be one of {', '.join(map(str, limit))}, got {_shorten(value)}"
+        case "anyOf":
+            kinds = [_WORDS.get(branch.get("type", "string"), "text") for branch in limit]
+            return f"must be {' or '.join(kinds)}, got {_shorten(value)}"
+    return error.message.replace("\n", " ")
+
+
+def _shorten(value: Any) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
