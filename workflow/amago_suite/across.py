@@ -100,9 +100,7 @@ class Across:
         fewest = int(pool.sizes.min())
         rows = []
         for name, estimate in bs.point(pool).items():
-            interval = bs.aggregateinterval_columns(
-                drawn.statistics[architecture][name], fewest, len(environments)
-            )
+            interval = bs.aggregate_interval(drawn.statistics[architecture][name], fewest, len(environments))
             rows.append(
                 {
                     "architecture": architecture,
@@ -132,7 +130,7 @@ class Across:
         difference = bs.point(pools[a], ("iqm",))["iqm"] - bs.point(pools[b], ("iqm",))["iqm"]
         improvement = float(bs.improvement(pools[a], pools[b])[0])
         few = min(pools[a].sizes.min(), pools[b].sizes.min()) < 3
-        low, high = (None, None) if few else bs.percentileinterval_columns(drawn.improvement[pair])
+        low, high = (None, None) if few else bs.percentile_interval(drawn.improvement[pair])
         rows = []
         for scope, source, compare in (
             (THESE, drawn, cmp.compare_pools),
