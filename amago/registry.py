@@ -63,7 +63,7 @@ def _same(old: object, new: object) -> bool:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """"did you mean a, b?" or the whole list, for the end of an error message."""
+    """ "did you mean a, b?" or the whole list, for the end of an error message."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {', '.join(close)}?"

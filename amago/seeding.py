@@ -20,10 +20,7 @@ _SEED_BITS = 31
 
 def _word(name: Name) -> int:
     """A 32-bit word for one part of a stream's name; ints and strings never meet."""
-    if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
-        text = f"i{int(name)}"
-    else:
-        text = f"s{name}"
+    text = f"s{name}" if isinstance(name, str) else f"i{int(name)}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
 
 

@@ -129,7 +129,7 @@ class AMAGOEnv(gym.Env):
 
     # -- batched interaction -----------------------------------------------------------------
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict]:
         """Reset all actors, or those of ``options["reset_mask"]`` where the environment can.
@@ -157,7 +157,7 @@ class AMAGOEnv(gym.Env):
         Returns:
             observations, float32 rewards (N,), terminated (N,), truncated (N,), info.
         """
-        own = self._to_env_action(np.asarray(action))
+        own: Any = self._to_env_action(np.asarray(action))
         if not self._batched:
             own = int(own[0]) if own.ndim == 1 else own[0]
         obs, reward, terminated, truncated, info = self.inner_step(own)

@@ -1,0 +1,177 @@
+"""The experiment's actors at work: collecting, validating, testing, and preparing batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from amago.envs.actors import Actors
+from amago.envs.exploration import ExplorationWrapper
+from amago.loading import Batch
+from amago.rollout import Episode, Recorder, Rollout
+from amago.seeding import SeedTree
+from amago.storage import write_shard
+
+if TYPE_CHECKING:
+    from amago.experiment import Experiment
+
+#: Steps without a finished episode after which a test of whole episodes gives up.
+MAX_TEST_STEPS = 10_000_000
+
+
+class Collector:
+    """Training and validation rollouts of one experiment."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        train_envs: Actors,
+        exploration: ExplorationWrapper | None,
+        val_envs: Actors,
+    ) -> None:
+        self.experiment = experiment
+        self.train = Rollout(train_envs, exploration)
+        self.val = Rollout(val_envs)
+
+    def _begin_segment(self) -> None:
+        x = self.experiment
+        segment = x.segment
+        low, high = x.traj_save_len, x.traj_save_len
+        if x.stagger_traj_file_lengths:
+            # Cuts that always fall at multiples would leave sequences across them unseen.
+            low, high = max(low - x.max_seq_len, 1), high + x.max_seq_len
+        lengths = x.seeds.generator("save-length", segment)
+        recorder = Recorder(self.train.actors, lambda: int(lengths.integers(low, high + 1)))
+        self.train.exploration.rng = x.seeds.generator("exploration", segment)
+        self.train.begin(
+            x.policy,
+            x.DEVICE,
+            seed_for=lambda actor, episode: x.seeds.integer("train-reset", segment, actor, episode),
+            recorder=recorder,
+        )
+
+    def collect(self, check_stop: Callable[[], None]) -> list[Episode]:
+        """One epoch of training rollouts into the dataset."""
+        x = self.experiment
+        every = x.force_reset_train_envs_every
+        if not self.train.begun or (every and x.epoch % every == 0):
+            self._begin_segment()
+        x.policy.eval()
+        x.seeds.seed_torch("act", x.epoch)
+        episodes: list[Episode] = []
+        for _ in range(x.train_timesteps_per_epoch):
+            check_stop()
+            episodes += self.train.step(x.policy, x.sample_actions_train)
+        if every and (x.epoch + 1) % every == 0:
+            self.train.cut_trajectories()
+        assert self.train.recorder is not None
+        trajectories, names = self.train.recorder.take()
+        x.env_steps += x.train_timesteps_per_epoch * self.train.actors.batched_envs
+        if x.dataset.save_new_trajs_to is not None:
+            x.dataset.add(f"{x.epoch:08d}", trajectories, names, x.action_format)
+        x.tracker.log("buffer", x.dataset.on_end_of_collection(x), x._counters())
+        return episodes
+
+    def validate(self, check_stop: Callable[[], None]) -> list[Episode]:
+        """One validation, from fresh resets that depend on the epoch alone."""
+        x = self.experiment
+        epoch = x.epoch
+        x.policy.eval()
+        x.seeds.seed_torch("validate", epoch)
+        self.val.begin(
+            x.policy,
+            x.DEVICE,
+            seed_for=lambda actor, episode: x.seeds.integer("val-reset", epoch, actor, episode),
+        )
+        episodes: list[Episode] = []
+        for _ in range(x.val_timesteps_per_epoch):
+            check_stop()
+            episodes += self.val.step(x.policy, x.sample_actions_val)
+        return episodes
+
+    def test(
+        self,
+        actors: Actors,
+        timesteps: int,
+        episodes_per_actor: int | None,
+        tree: SeedTree,
+        sample: bool,
+        render: bool,
+        save_trajs_to: Path | None,
+    ) -> list[Episode]:
+        """Episodes of the present policy; see ``Experiment.evaluate_test``."""
+        x = self.experiment
+        n = actors.batched_envs
+        x.policy.eval()
+        tree.seed_torch("test")
+        rollout = Rollout(actors)
+        recorder = Recorder(actors, lambda: x.traj_save_len) if save_trajs_to else None
+        rollout.begin(
+            x.policy,
+            x.DEVICE,
+            seed_for=lambda actor, episode: tree.integer("test-reset", actor, episode),
+            task_for=lambda actor, episode: episode * n + actor,
+            recorder=recorder,
+        )
+        episodes: list[Episode] = []
+        done = [0] * n
+        for _ in range(MAX_TEST_STEPS if episodes_per_actor else timesteps):
+            for episode in rollout.step(x.policy, sample):
+                # An actor that is done keeps stepping beside the others; its further episodes
+                # would favour short ones and do not count.
+                if episodes_per_actor is None or done[episode.actor] < episodes_per_actor:
+                    episodes.append(episode)
+                done[episode.actor] += 1
+            if render:
+                getattr(actors, "env", getattr(actors, "envs", [None]))[0].render()
+            if episodes_per_actor is not None and min(done) >= episodes_per_actor:
+                break
+        if save_trajs_to is not None and recorder is not None:
+            rollout.cut_trajectories()
+            trajectories, names = recorder.take()
+            save_trajs_to.mkdir(parents=True, exist_ok=True)
+            write_shard(save_trajs_to / "test.safetensors", trajectories, names, x.action_format)
+        return episodes
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[int, Batch]]:
+        """Batches ``start`` onwards of an epoch, each drawn from a stream of its own.
+
+        So the number of loader processes, and where a run was interrupted, change nothing.
+        """
+        x = self.experiment
+        source = _EpochBatches(x, epoch)
+        indices = range(start, x.train_batches_per_epoch)
+        if x.dloader_workers == 0:
+            for i in indices:
+                yield i, source[i]
+            return
+        loader: DataLoader = DataLoader(
+            source,
+            sampler=list(indices),
+            batch_size=None,
+            num_workers=x.dloader_workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator().manual_seed(0),
+        )
+        yield from zip(indices, loader, strict=True)
+
+
+class _EpochBatches(Dataset):
+    def __init__(self, experiment: Experiment, epoch: int) -> None:
+        self.dataset, self.seeds, self.epoch = experiment.dataset, experiment.seeds, epoch
+        self.shape = (experiment.batch_size, experiment.max_seq_len, experiment.padded_sampling)
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = self.seeds.generator("replay", self.epoch, index)
+        return self.dataset.sample_batch(rng, *self.shape)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

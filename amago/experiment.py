@@ -1,0 +1,519 @@
+"""`Experiment`: from environments and choices to a trained policy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gin
+import numpy as np
+import torch
+
+from amago import resume
+from amago.checkpoints import CheckpointStore, Position
+from amago.collection import Collector
+from amago.envs.actors import make_actors
+from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
+from amago.errors import CheckpointError, ConfigurationError, TrainingInterrupted
+from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
+from amago.experiment_settings import ExperimentSettings, check_settings
+from amago.files import write_text
+from amago.interrupts import StopRequest
+from amago.loading import Batch, RLDataset
+from amago.policy_files import load_policy_weights, save_policy_weights
+from amago.rollout import Episode
+from amago.seeding import SeedTree
+from amago.storage import ActionFormat
+from amago.tracking import Tracker
+from amago.updates import Updater
+from amago.version import TRAINING_VERSION
+
+logger = logging.getLogger(__name__)
+
+#: progress.csv column -> name in the agent's metrics.
+_ROW_METRICS = {
+    "loss": "loss",
+    "actor_loss": "Actor Loss",
+    "critic_loss": "Critic Loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+}
+
+
+@gin.configurable
+class Experiment(ExperimentSettings):
+    """Trains one agent: collect, learn, validate, checkpoint, epoch after epoch.
+
+    Training is a chain of segments. With ``force_reset_train_envs_every`` set, every segment begins
+    with a seeded reset of all training environments, and a run that was interrupted and resumed ends
+    bit for bit where an uninterrupted one ends (CPU; on GPU with ``deterministic=True``).
+
+    Args: see `amago.experiment_settings.ExperimentSettings`, one sentence for each.
+
+    Raises:
+        ConfigurationError: impossible settings, before anything starts.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_name: str,
+        ckpt_base_dir: str | Path,
+        max_seq_len: int,
+        dataset: RLDataset,
+        tstep_encoder_type: type,
+        traj_encoder_type: type,
+        agent_type: type,
+        val_timesteps_per_epoch: int,
+        make_train_env: Any,
+        make_val_env: Any,
+        parallel_actors: int = 12,
+        env_mode: str = "async",
+        async_env_mp_context: str | None = None,
+        exploration_wrapper_type: type[ExplorationWrapper] | None = EpsilonGreedy,
+        sample_actions_train: bool = True,
+        sample_actions_val: bool = True,
+        force_reset_train_envs_every: int | None = None,
+        log_to_wandb: bool = False,
+        wandb_project: str | None = os.environ.get("AMAGO_WANDB_PROJECT"),
+        wandb_entity: str | None = os.environ.get("AMAGO_WANDB_ENTITY"),
+        wandb_group_name: str | None = None,
+        verbose: bool = True,
+        log_interval: int = 300,
+        traj_save_len: int = 10**10,
+        has_dset_edit_rights: bool = True,
+        stagger_traj_file_lengths: bool = True,
+        save_trajs_as: str = "npz",
+        padded_sampling: str = "none",
+        dloader_workers: int = 6,
+        epochs: int = 1000,
+        start_learning_at_epoch: int = 0,
+        start_collecting_at_epoch: int = 0,
+        train_timesteps_per_epoch: int = 1000,
+        train_batches_per_epoch: int = 1000,
+        val_interval: int | None = 20,
+        ckpt_interval: int | None = 50,
+        always_save_latest: bool = True,
+        always_load_latest: bool = False,
+        batch_size: int = 24,
+        batches_per_update: int = 1,
+        learning_rate: float = 1e-4,
+        lr_warmup_steps: int = 500,
+        grad_clip: float = 1.0,
+        l2_coeff: float = 1e-3,
+        mixed_precision: str = "no",
+        seed: int | None = None,
+        resume: str = "never",
+        keep_last_checkpoints: int | None = 2,
+        ckpt_interval_minutes: float | None = None,
+        grace_seconds: float = 60.0,
+        deterministic: bool | None = None,
+        log_dir: str | Path | None = None,
+        compile: str | None = None,
+        on_epoch_end: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        settings = {k: v for k, v in locals().items() if k != "self"}
+        check_settings(settings)
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.run_folder = Path(ckpt_base_dir) / run_name
+        self.ckpt_folder = self.run_folder / "ckpts"
+        self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        self.seeds = SeedTree(self.seed)
+        self.DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.store = CheckpointStore(self.ckpt_folder / "training_states", keep_last_checkpoints)
+        self.epoch = 0
+        self.batch = 0
+        self.env_steps = 0
+        self.gradient_steps = 0
+        self.wall_seconds = 0.0
+        self._row: dict[str, Any] = {}
+        self._resumed_from: Position | None = None
+        self._stop = StopRequest(grace_seconds)
+
+    # -- building -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Build environments, policy, optimiser and logs; restore the run if ``resume="auto"``."""
+        if self.deterministic:
+            torch.use_deterministic_algorithms(True)
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        self.init_envs()
+        self.init_dsets()
+        self.init_model()
+        self.init_logger()
+        if self.resume == "auto":
+            checkpoint = self.store.newest()
+            if checkpoint is not None:
+                resume.restore(self, checkpoint)
+                self._resumed_from = checkpoint.position
+            else:
+                # Nothing to go on from: what an earlier attempt left must not be mixed in.
+                self.dataset.load_state_dict({"fifo": []})
+                self.tracker.cut_back(0, 0)
+        self._last_checkpoint_time = time.monotonic()
+
+    def init_envs(self) -> None:
+        """Build the actors of training and validation."""
+        context = self.async_env_mp_context
+        self.train_envs = make_actors(self.make_train_env, self.parallel_actors, self.env_mode, context)
+        self.val_envs = make_actors(self.make_val_env, self.parallel_actors, self.env_mode, context)
+        explore = self.exploration_wrapper_type
+        self.action_format = ActionFormat(self.train_envs.discrete, self.train_envs.action_size)
+        self.collector = Collector(
+            self, self.train_envs, explore(self.train_envs) if explore is not None else None, self.val_envs
+        )
+
+    def init_dsets(self) -> None:
+        """Tell the dataset about this run."""
+        self.dataset.configure_from_experiment(self)
+
+    def init_model(self) -> None:
+        """Build the policy, from the ``init`` stream, and its optimiser."""
+        self.seeds.seed_torch("init")
+        self.policy = self.build_policy().to(self.DEVICE)
+        self.optimizer = self.init_optimizer(self.policy)
+        self.updater = Updater(
+            self.policy,
+            self.optimizer,
+            learning_rate=self.learning_rate,
+            lr_warmup_steps=self.lr_warmup_steps,
+            grad_clip=self.grad_clip,
+            batches_per_update=self.batches_per_update,
+            mixed_precision=self.mixed_precision,
+            compile_mode=self.compile,
+            device=self.DEVICE,
+        )
+
+    def build_policy(self) -> Any:
+        """The agent, with the positional arguments that the library infers."""
+        import gymnasium as gym
+
+        rl2_space = gym.spaces.Box(-np.inf, np.inf, (1 + self.train_envs.action_size,), np.float32)
+        return self.agent_type(
+            self.train_envs.observation_space,
+            rl2_space,
+            self.train_envs.action_space,
+            self.tstep_encoder_type,
+            self.traj_encoder_type,
+            self.max_seq_len,
+        )
+
+    def init_optimizer(self, policy: Any) -> torch.optim.Optimizer:
+        """AdamW over the policy's trainable parameters; override to use another."""
+        return torch.optim.AdamW(
+            policy.trainable_params, lr=self.learning_rate, weight_decay=self.l2_coeff, fused=True
+        )
+
+    def init_logger(self) -> None:
+        """Write ``config.txt`` (the operative gin configuration) and open the metric files."""
+        config = gin.operative_config_str()
+        header = f"# seed: {self.seed}\n# training version: {TRAINING_VERSION}\n"
+        write_text(self.run_folder / "config.txt", header + config)
+        settings = None
+        if self.log_to_wandb:
+            (self.run_folder / "wandb_logs").mkdir(exist_ok=True)
+            settings = {
+                "project": self.wandb_project,
+                "entity": self.wandb_entity,
+                "group": self.wandb_group_name,
+                "name": self.run_name,
+                "dir": str(self.run_folder / "wandb_logs"),
+                "config": {"gin": config, "seed": self.seed},
+            }
+        self.tracker = Tracker(Path(self.log_dir) if self.log_dir else self.run_folder, settings)
+
+    @property
+    def hidden_state(self) -> Any:
+        """The training actors' hidden state."""
+        return self.collector.train.hidden_state
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def learn(self) -> None:
+        """Train until ``epochs`` epochs are done.
+
+        Raises:
+            TrainingInterrupted: SIGTERM or SIGINT; what the contract allows was checkpointed.
+            TrainingDiverged: a loss that is not finite; the last checkpoint is intact.
+            EnvironmentFailure: an environment broke.
+            CheckpointError: disk full, or this run folder holds another attempt's checkpoints.
+        """
+        if self.resume == "never" and self._resumed_from is None and self.store.positions():
+            raise CheckpointError(
+                f"{self.store.folder} has checkpoints of an earlier run; pass resume='auto' to go on from them, "
+                "or choose another run_name"
+            )
+        self._clock = time.monotonic()
+        with self._stop:
+            while self.epoch < self.epochs:
+                self._run_epoch()
+            self._checkpoint_if_due(force=True)
+            self.write_latest_policy()
+
+    def request_stop(self) -> None:
+        """Stop ``learn`` soon, as SIGTERM would (for other threads)."""
+        self._stop.ask()
+
+    @property
+    def segment(self) -> int:
+        """Index of the current segment (0 when resets are never forced)."""
+        every = self.force_reset_train_envs_every
+        return self.epoch // every if every else 0
+
+    def _ends_segment(self, epoch: int) -> bool:
+        every = self.force_reset_train_envs_every
+        return every is None or (epoch + 1) % every == 0
+
+    def _begins_segment(self, epoch: int) -> bool:
+        every = self.force_reset_train_envs_every
+        return every is None or epoch % every == 0
+
+    def _run_epoch(self) -> None:
+        epoch_start = time.monotonic()
+        steps_before, updates_before = self.env_steps, self.gradient_steps
+        if self.batch == 0:
+            if self._begins_segment(self.epoch):
+                # In a segment of one epoch the weights do not change before its learning phase.
+                self._segment_start = resume.snapshot(self, tensors=not self._ends_segment(self.epoch))
+            self._row = {}
+            if self.always_load_latest:
+                self.read_latest_policy()
+            if self.val_interval and self.epoch % self.val_interval == 0:
+                self.evaluate_val()
+            if self.epoch >= self.start_collecting_at_epoch:
+                self.collect_new_training_data()
+        if self.epoch >= self.start_learning_at_epoch and self.dataset.ready_for_training:
+            self._learn_epoch()
+        self._finish_epoch(time.monotonic() - epoch_start, steps_before, updates_before)
+
+    def collect_new_training_data(self) -> list[Episode]:
+        """One epoch's rollouts, stored; returns the episodes that ended."""
+        episodes = self.collector.collect(self._check_stop_while_acting)
+        self._row |= {
+            "train_episodes": len(episodes),
+            "train_return": mean_return(episodes),
+            "train_success": mean_metric(episodes, "success"),
+        }
+        self.tracker.log("train", self.policy_metrics(episodes), self._counters())
+        return episodes
+
+    def evaluate_val(self) -> dict[str, Any]:
+        """Roll out on the validation environments and log what happened."""
+        episodes = self.collector.validate(self._check_stop_while_acting)
+        self._row |= {
+            "val_episodes": len(episodes),
+            "val_return": mean_return(episodes),
+            "val_success": mean_metric(episodes, "success"),
+        }
+        metrics = self.policy_metrics(episodes)
+        self.tracker.log("val", metrics, self._counters())
+        return metrics
+
+    def policy_metrics(self, episodes: list[Episode]) -> dict[str, Any]:
+        """Named metrics of finished episodes; override to add your own."""
+        return summarise(episodes)
+
+    def _learn_epoch(self) -> None:
+        self.policy.train()
+        for index, batch in self.collector.batches(self.epoch, self.batch):
+            # Only here, between optimiser steps, is a stop resumable in the middle of learning.
+            if self._stop.wanted and index % self.batches_per_update == 0:
+                self._stop_now(live=self._ends_segment(self.epoch))
+            last = index + 1 == self.train_batches_per_epoch
+            log_step = last or self.gradient_steps % self.log_interval == 0
+            self.seeds.seed_torch("update", self.gradient_steps)
+            metrics = self.train_step(batch, log_step)
+            self.gradient_steps += 1
+            self.batch = index + 1
+            if log_step:
+                self._log_update({k: float(v) for k, v in metrics.items()})
+
+    def train_step(self, batch: Batch, log_step: bool) -> dict[str, Any]:
+        """Learn from one batch; returns metrics when ``log_step``."""
+        return self.updater.step(batch.to(self.DEVICE), log_step, self.gradient_steps)
+
+    def _log_update(self, metrics: dict[str, float]) -> None:
+        self.tracker.log("train-update", metrics, self._counters())
+        for column, key in _ROW_METRICS.items():
+            if key in metrics:
+                total, count = self._row.get(f"_{column}", (0.0, 0))
+                self._row[f"_{column}"] = (total + metrics[key], count + 1)
+
+    def _finish_epoch(self, seconds: float, steps_before: int, updates_before: int) -> None:
+        now = time.monotonic()
+        self.wall_seconds += now - self._clock
+        self._clock = now
+        row = {k: v for k, v in self._row.items() if not k.startswith("_")}
+        row |= {k[1:]: v[0] / v[1] for k, v in self._row.items() if k.startswith("_")}
+        row |= {
+            "epoch": self.epoch,
+            "env_steps": self.env_steps,
+            "gradient_steps": self.gradient_steps,
+            "wall_seconds": round(self.wall_seconds, 3),
+            "env_steps_per_second": round((self.env_steps - steps_before) / seconds, 1),
+            "updates_per_second": round((self.gradient_steps - updates_before) / seconds, 2),
+            "trajectories": len(self.dataset) if hasattr(self.dataset, "__len__") else None,
+        }
+        self.tracker.epoch_row(row)
+        self.epoch, self.batch = self.epoch + 1, 0
+        if self.always_save_latest:
+            self.write_latest_policy()
+        self._checkpoint_if_due()
+        if self.verbose:
+            logger.info("epoch %d: return %s", self.epoch, row.get("train_return"))
+        if self.on_epoch_end is not None:
+            self.on_epoch_end(row)
+
+    def _counters(self) -> dict[str, int]:
+        return {
+            "Epoch": self.epoch,
+            "gradient_steps": self.gradient_steps,
+            "total_frames": self.env_steps,
+        }
+
+    # -- stopping and going on ------------------------------------------------------------------
+
+    def _check_stop_while_acting(self) -> None:
+        if self._stop.wanted:
+            self._stop_now(live=False)
+
+    def _stop_now(self, live: bool) -> None:
+        """Checkpoint and leave: this very moment when ``live``, else the segment's start."""
+        state = resume.snapshot(self, tensors=False) if live else self._segment_start
+        if state.position != self._resumed_from:
+            resume.save(self, state)
+        raise TrainingInterrupted(
+            f"stopped in epoch {self.epoch} of {self.epochs}; the same command continues it"
+        )
+
+    def _checkpoint_if_due(self, force: bool = False) -> None:
+        """At an epoch's end: checkpoint when a segment ended and enough epochs or minutes passed."""
+        if not force and not self._begins_segment(self.epoch):
+            return
+        due_epochs = self.ckpt_interval is not None and self.epoch % self.ckpt_interval == 0
+        minutes = (time.monotonic() - self._last_checkpoint_time) / 60
+        due_minutes = self.ckpt_interval_minutes is not None and minutes >= self.ckpt_interval_minutes
+        if force or due_epochs or due_minutes:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write everything that training needs to go on from here, and the policy's weights."""
+        position = Position(self.epoch, self.batch)
+        if position == self._resumed_from:
+            return
+        resume.save(self, resume.snapshot(self, tensors=False))
+        self.save_policy(self.ckpt_folder / "policy_weights" / f"policy_epoch_{self.epoch}.safetensors")
+        self._resumed_from = position
+        self._last_checkpoint_time = time.monotonic()
+
+    def load_checkpoint(self, epoch: int, resume_training_state: bool = True) -> None:
+        """Go on from (or only take the weights of) the checkpoint at the start of ``epoch``.
+
+        Raises:
+            CheckpointError: none there, damaged, or of another architecture.
+        """
+        checkpoint = self.store.read(Position(epoch))
+        resume.restore(self, checkpoint, weights_only=not resume_training_state)
+        self._resumed_from = checkpoint.position
+
+    def load_checkpoint_from_path(self, path: str | Path, is_accelerate_state: bool = True) -> None:
+        """Load a training state's folder, or with ``is_accelerate_state=False`` a policy file.
+
+        A policy file is ours (``.safetensors``) or AMAGO v3's (``.pt``, read without running code).
+        """
+        path = Path(path)
+        if not is_accelerate_state:
+            self.load_policy(path)
+            return
+        checkpoint = CheckpointStore(path.parent).read(resume.position_of(path))
+        resume.restore(self, checkpoint)
+        self._resumed_from = checkpoint.position
+
+    def save_policy(self, path: str | Path) -> None:
+        """Write the policy's weights (safetensors), whole or not at all."""
+        save_policy_weights(self.policy, Path(path))
+
+    def load_policy(self, path: str | Path) -> None:
+        """Read weights written by ``save_policy`` or by AMAGO v3.
+
+        Raises:
+            CheckpointError: unreadable, or of another architecture (names the first difference).
+        """
+        load_policy_weights(self.policy, Path(path), self.DEVICE)
+        self.policy.on_checkpoint_loaded(is_resume=False)
+
+    def write_latest_policy(self) -> None:
+        """Write ``ckpts/latest/policy.safetensors``."""
+        self.save_policy(self.ckpt_folder / "latest" / "policy.safetensors")
+
+    def read_latest_policy(self) -> None:
+        """Read ``ckpts/latest/policy.safetensors`` when there is one."""
+        path = self.ckpt_folder / "latest" / "policy.safetensors"
+        if path.exists():
+            self.load_policy(path)
+
+    def delete_buffer_from_disk(self) -> None:
+        """Delete the dataset's trajectories (needs ``has_dset_edit_rights``)."""
+        if not self.has_dset_edit_rights:
+            raise ConfigurationError("delete_buffer_from_disk needs Experiment.has_dset_edit_rights=True")
+        self.dataset.delete()
+
+    # -- testing --------------------------------------------------------------------------------
+
+    def evaluate_test(
+        self,
+        make_test_env: Any,
+        timesteps: int | None = None,
+        render: bool = False,
+        save_trajs_to: str | Path | None = None,
+        episodes: int | None = None,
+        *,
+        episodes_per_actor: int | None = None,
+        seed: int | None = None,
+        greedy: bool | None = None,
+    ) -> EvaluationResult:
+        """Roll out the policy on test environments, without exploration.
+
+        Args:
+            make_test_env: builds a test environment (see ``make_train_env``).
+            timesteps: steps of each actor; with no count given, the validation's.
+            render: show the first environment.
+            save_trajs_to: folder for the trajectories.
+            episodes: episodes in all, shared equally among the actors (rounded up).
+            episodes_per_actor: whole episodes of each actor: every actor counts alike, so short
+                episodes are not over-represented.
+            seed: of the environments' resets; default a child of the run's seed.
+            greedy: take the most likely action; default the opposite of ``sample_actions_val``.
+
+        Returns:
+            Metrics by name; ``.episodes`` has one row for each episode.
+        """
+        if episodes is not None:
+            episodes_per_actor = -(-episodes // self.parallel_actors)
+        actors = make_actors(make_test_env, self.parallel_actors, self.env_mode, self.async_env_mp_context)
+        try:
+            found = self.collector.test(
+                actors,
+                timesteps=timesteps or self.val_timesteps_per_epoch,
+                episodes_per_actor=episodes_per_actor,
+                tree=self.seeds if seed is None else SeedTree(seed),
+                sample=self.sample_actions_val if greedy is None else not greedy,
+                render=render,
+                save_trajs_to=Path(save_trajs_to) if save_trajs_to else None,
+            )
+        finally:
+            actors.close()
+        metrics = self.policy_metrics(found)
+        self.tracker.log("test", metrics, self._counters())
+        return EvaluationResult(metrics, episode_rows(found))
+
+    def close(self) -> None:
+        """Free environments, workers and logs."""
+        self.train_envs.close()
+        self.val_envs.close()
+        self.tracker.close()

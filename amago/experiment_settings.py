@@ -1,0 +1,259 @@
+"""`Experiment`'s settings: what each means, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from amago.envs.actors import ENV_MODES
+from amago.envs.exploration import ExplorationWrapper
+from amago.errors import ConfigurationError
+from amago.loading import PADDED_SAMPLING, RLDataset
+
+
+class ExperimentSettings:
+    """The keyword arguments of `amago.experiment.Experiment`, which keeps them under these names."""
+
+    run_name: str
+    """Folder of this run inside ``ckpt_base_dir``."""
+
+    ckpt_base_dir: str | Path
+    """Where runs are kept."""
+
+    max_seq_len: int
+    """Transitions in a training sequence, and timesteps that a rollout remembers."""
+
+    dataset: RLDataset
+    """Where trajectories are kept and sampled."""
+
+    tstep_encoder_type: type
+    """Class of the timestep encoder."""
+
+    traj_encoder_type: type
+    """Class of the sequence model."""
+
+    agent_type: type
+    """Class of the agent."""
+
+    val_timesteps_per_epoch: int
+    """Steps of each actor in a validation."""
+
+    make_train_env: Any
+    """Builds an `AMAGOEnv`; or a list with one such function for each actor."""
+
+    make_val_env: Any
+    """Likewise for validation."""
+
+    parallel_actors: int
+    """Environments that step together."""
+
+    env_mode: str
+    """``sync``, ``async`` (worker processes), ``vectorized`` (one environment steps all instances) or
+    ``already_vectorized`` (likewise, resetting itself)."""
+
+    async_env_mp_context: str | None
+    """Multiprocessing start method of ``async``."""
+
+    exploration_wrapper_type: type[ExplorationWrapper] | None
+    """Class of the exploration noise; ``None`` for none."""
+
+    sample_actions_train: bool
+    """Sample actions in training rollouts, else act greedily."""
+
+    sample_actions_val: bool
+    """The same for validation."""
+
+    force_reset_train_envs_every: int | None
+    """Epochs in a segment; ``None`` never forces a reset, and then resuming is not exact."""
+
+    log_to_wandb: bool
+    """Also send metrics to wandb."""
+
+    wandb_project: str | None
+    """Default ``$AMAGO_WANDB_PROJECT``."""
+
+    wandb_entity: str | None
+    """Default ``$AMAGO_WANDB_ENTITY``."""
+
+    wandb_group_name: str | None
+    """Wandb's group."""
+
+    verbose: bool
+    """Print a line for each epoch."""
+
+    log_interval: int
+    """Batches between two rows of update metrics."""
+
+    traj_save_len: int
+    """Transitions after which a trajectory is cut for storage."""
+
+    has_dset_edit_rights: bool
+    """Whether new trajectories may be stored and old ones deleted."""
+
+    stagger_traj_file_lengths: bool
+    """Vary ``traj_save_len`` so that cuts fall everywhere."""
+
+    save_trajs_as: str
+    """``npz`` (arrays; a pickle is refused)."""
+
+    padded_sampling: str
+    """``none``, ``left``, ``right`` or ``both``; see `amago.loading.slice_bounds`."""
+
+    dloader_workers: int
+    """Processes that prepare batches; 0 does it in this one."""
+
+    epochs: int
+    """In the whole run."""
+
+    start_learning_at_epoch: int
+    """First epoch with updates."""
+
+    start_collecting_at_epoch: int
+    """First epoch with rollouts."""
+
+    train_timesteps_per_epoch: int
+    """Steps of each actor per epoch."""
+
+    train_batches_per_epoch: int
+    """Batches per epoch."""
+
+    val_interval: int | None
+    """Epochs between validations; ``None`` for none."""
+
+    ckpt_interval: int | None
+    """Epochs between checkpoints; ``None`` for only the last."""
+
+    always_save_latest: bool
+    """Write ``ckpts/latest/policy.safetensors`` every epoch."""
+
+    always_load_latest: bool
+    """Read that file before every epoch (a collector beside a learner)."""
+
+    batch_size: int
+    """Sequences in a batch."""
+
+    batches_per_update: int
+    """Batches whose gradients make one optimiser step."""
+
+    learning_rate: float
+    """Of AdamW."""
+
+    lr_warmup_steps: int
+    """Steps over which it rises linearly from 0."""
+
+    grad_clip: float
+    """Largest global gradient norm."""
+
+    l2_coeff: float
+    """AdamW's weight decay."""
+
+    mixed_precision: str
+    """``no`` or ``bf16``."""
+
+    seed: int | None
+    """Of every random stream; drawn and recorded when not given."""
+
+    resume: str
+    """``auto`` goes on from the newest whole checkpoint of this run, ``never`` starts anew."""
+
+    keep_last_checkpoints: int | None
+    """Newest checkpoints that stay on disk; ``None`` keeps all."""
+
+    ckpt_interval_minutes: float | None
+    """Also checkpoint when this many minutes have passed."""
+
+    grace_seconds: float
+    """Time to stop in after SIGTERM or SIGINT."""
+
+    deterministic: bool | None
+    """``True`` forces deterministic kernels on a GPU (CPU always is)."""
+
+    log_dir: str | Path | None
+    """Folder of the local metric files; default the run's folder."""
+
+    compile: str | None
+    """A ``torch.compile`` mode; ``None`` is off."""
+
+    on_epoch_end: Callable[[dict[str, Any]], None] | None
+    """Called with each epoch's row."""
+
+
+_AT_LEAST_ONE = (
+    "max_seq_len",
+    "parallel_actors",
+    "batch_size",
+    "batches_per_update",
+    "log_interval",
+    "traj_save_len",
+    "train_timesteps_per_epoch",
+    "val_timesteps_per_epoch",
+)
+_NOT_NEGATIVE = (
+    "epochs",
+    "train_batches_per_epoch",
+    "dloader_workers",
+    "start_learning_at_epoch",
+    "start_collecting_at_epoch",
+    "lr_warmup_steps",
+    "l2_coeff",
+)
+_POSITIVE = ("learning_rate", "grad_clip", "grace_seconds")
+_NONE_OR_AT_LEAST_ONE = (
+    "force_reset_train_envs_every",
+    "val_interval",
+    "ckpt_interval",
+    "keep_last_checkpoints",
+)
+_CHOICES = {
+    "env_mode": ENV_MODES,
+    "padded_sampling": PADDED_SAMPLING,
+    "resume": ("auto", "never"),
+    "mixed_precision": ("no", "bf16"),
+}
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Refuse impossible settings.
+
+    Raises:
+        ConfigurationError: names the setting, its value and what is allowed.
+    """
+    for name in _AT_LEAST_ONE:
+        _require(settings[name] >= 1, name, settings[name], "at least 1")
+    for name in _NOT_NEGATIVE:
+        _require(settings[name] >= 0, name, settings[name], "0 or more")
+    for name in _POSITIVE:
+        _require(settings[name] > 0, name, settings[name], "positive")
+    for name in _NONE_OR_AT_LEAST_ONE:
+        value = settings[name]
+        _require(value is None or value >= 1, name, value, "None or at least 1")
+    for name, allowed in _CHOICES.items():
+        _require(settings[name] in allowed, name, settings[name], f"one of {', '.join(map(str, allowed))}")
+    if settings["seed"] is not None:
+        _require(int(settings["seed"]) >= 0, "seed", settings["seed"], "0 or more")
+    _check_storage(settings)
+
+
+def _check_storage(settings: dict[str, Any]) -> None:
+    kind = settings["save_trajs_as"]
+    if kind in ("traj", "pickle"):
+        raise ConfigurationError(
+            f"Experiment.save_trajs_as={kind!r} would write pickles, which can run code when read; use 'npz'"
+        )
+    _require(kind in ("npz", "npz-compressed"), "save_trajs_as", kind, "'npz'")
+    if settings["traj_save_len"] < settings["max_seq_len"]:
+        raise ConfigurationError(
+            f"Experiment.traj_save_len ({settings['traj_save_len']}) is below max_seq_len "
+            f"({settings['max_seq_len']}): no stored trajectory could fill a training sequence"
+        )
+    if settings["train_batches_per_epoch"] % settings["batches_per_update"]:
+        raise ConfigurationError(
+            f"Experiment.train_batches_per_epoch ({settings['train_batches_per_epoch']}) must be a multiple of "
+            f"batches_per_update ({settings['batches_per_update']}), so that an epoch ends with a whole update"
+        )
+
+
+def _require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise ConfigurationError(f"Experiment.{name} must be {allowed}, got {value!r}")

@@ -1,0 +1,91 @@
+"""A policy's weights as a file: ours (safetensors) and AMAGO v3's (read only)."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from amago.errors import CheckpointError
+from amago.files import write_atomic
+from amago.version import TRAINING_VERSION
+
+
+def save_policy_weights(policy: torch.nn.Module, path: Path) -> None:
+    """Write all parameters and buffers; the file appears whole or not at all.
+
+    Raises:
+        CheckpointError: the disk is full or cannot be written; an older file is intact.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in policy.state_dict().items()}
+    metadata = {"amago_training_version": str(TRAINING_VERSION)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda p: save_file(tensors, p, metadata=metadata))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"could not write {path}: {error}; free some space or mend permissions"
+        ) from error
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    """Tensors of a policy file, by name; never runs what it reads.
+
+    Raises:
+        CheckpointError: absent or unreadable.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path, device=str(device))
+        found = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such policy file") from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a readable policy file ({_first_line(error)})") from error
+    if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
+        raise CheckpointError(f"{path}: not a policy file (needs tensors by name)")
+    return found
+
+
+def load_policy_weights(policy: torch.nn.Module, path: Path, device: torch.device) -> None:
+    """Put a file's weights into ``policy``.
+
+    Raises:
+        CheckpointError: unreadable, or of another architecture; the policy is then unchanged.
+    """
+    from amago.agent.import_v3 import convert_v3_state_dict
+
+    tensors = convert_v3_state_dict(read_tensors(path, device))
+    check_same_architecture(policy, tensors, path)
+    policy.load_state_dict(tensors)
+
+
+def check_same_architecture(policy: torch.nn.Module, tensors: dict[str, Any], path: Path) -> None:
+    """Compare names and shapes before anything is overwritten.
+
+    Raises:
+        CheckpointError: names the first difference.
+    """
+    own = policy.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in tensors:
+            problem = f"has no {name!r}, which this agent needs"
+        elif name not in own:
+            problem = f"has {name!r}, which this agent does not know"
+        elif own[name].shape != tensors[name].shape:
+            problem = (
+                f"has {name!r} of shape {tuple(tensors[name].shape)}, this agent {tuple(own[name].shape)}"
+            )
+        else:
+            continue
+        raise CheckpointError(
+            f"{path}: weights of another architecture: it {problem}; use the configuration that it was trained with"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
