@@ -1,0 +1,72 @@
+# What a person would type. `make` alone lists it.
+PYTHON ?= python3
+SUITE  ?= quick
+ARGS   ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/pip --quiet --disable-pip-version-check --no-input install
+WHEELS := --require-hashes --only-binary :all:
+LOCKED := $(WHEELS) --no-binary connection-pool --no-build-isolation --use-pep517
+CORE := containers/core/requirements
+PIPE := requirements/pipeline
+DEV  := requirements/dev
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+        --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+define HELP
+make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ARGS="--dry-run"
+make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
+make lint    check style, types and the workflow
+make bench   run the benchmarks: a table each, and JSON                          ARGS=learning
+make lock    resolve the locked requirements again                               ARGS=--upgrade
+make clean   remove the set-up, caches and build output; results stay
+endef
+
+.PHONY: help run test lint bench lock clean
+
+help:
+	@: $(info $(HELP))
+
+run: $(VENV)/run.stamp
+	$(BIN)/amago-suite run $(SUITE) $(ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/python .ci/lint_workflow.py
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(VENV)/dev.stamp
+	$(LOCK) $(ARGS) $(CORE).in -o $(CORE).lock
+	$(LOCK) $(ARGS) $(CORE).in $(PIPE).in -c $(CORE).lock -o $(PIPE).lock
+	$(LOCK) $(ARGS) $(CORE).in $(PIPE).in $(DEV).in -c $(PIPE).lock -o $(DEV).lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The set-up. The core comes first because its locked setuptools builds what has no wheel: a build of
+# its own environment would fetch tools that no lock pins. torch comes without a hash because its
+# build differs from machine to machine.
+$(VENV)/run.stamp: $(PIPE).lock requirements/torch.txt pyproject.toml | $(BIN)/pip
+	@echo "Installing the locked requirements into $(VENV): once, a few minutes"
+	$(PIP) $(WHEELS) -r $(CORE).lock
+	$(PIP) $(LOCKED) -r $(PIPE).lock
+	$(PIP) --only-binary :all: -r requirements/torch.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(DEV).lock $(VENV)/run.stamp
+	$(PIP) $(LOCKED) -r $(DEV).lock
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else 'Python 3.11 or newer is needed and $(PYTHON) is %d.%d: name another with make PYTHON=python3.11' % sys.version_info[:2])"
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,140 @@
+"""What every test can rely on: which marks can run here and why the others cannot, time limits, a browser."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Before torch and matplotlib are imported: tests run side by side, one thread each, with no screen.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+
+SLOW_TIMEOUT_SECONDS = 600
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = [
+    # Chromium's own sandbox does not work for root. The rest keeps it from calling home.
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium_path() -> str | None:
+    """Where Chromium is, or None."""
+    return next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
+
+
+def _missing_chromium() -> str | None:
+    return None if chromium_path() else "Chromium is not installed (apt install chromium)"
+
+
+def _missing_gpu() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no CUDA device"
+
+
+def _answers(command: list[str], hint: str) -> str | None:
+    """None when the command exits with 0, otherwise what is missing, in one line."""
+    path = shutil.which(command[0])
+    if path is None:
+        return f"{command[0]} is not installed ({hint})"
+    try:
+        done = subprocess.run([path, *command[1:]], capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return f"`{' '.join(command)}` does not answer ({hint})"
+    return None if done.returncode == 0 else f"`{' '.join(command)}` fails ({hint})"
+
+
+# mark -> a check that says in one line what is missing here, or None. The other marks need nothing.
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "browser": _missing_chromium,
+    "gpu": _missing_gpu,
+    "docker": lambda: _answers(["docker", "info"], "start a Docker engine"),
+    "apptainer": lambda: _answers(["apptainer", "--version"], "install Apptainer"),
+    "slurm": lambda: _answers(["sinfo", "--noheader"], "run on a machine of a SLURM cluster"),
+}
+
+
+@functools.cache
+def missing(mark: str) -> str | None:
+    """Why tests of this mark cannot run here, or None; asked once a process."""
+    return NEEDS[mark]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("marks")
+    group.addoption(
+        "--without",
+        action="append",
+        default=[],
+        metavar="MARK",
+        help="skip tests of this mark, and say so (repeatable)",
+    )
+    group.addoption(
+        "--require",
+        action="append",
+        default=[],
+        metavar="MARK",
+        help="fail, do not skip, tests of this mark that cannot run here (repeatable)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    known = {line.split(":")[0] for line in config.getini("markers")}
+    unknown = sorted({*config.getoption("without"), *config.getoption("require")} - known)
+    if unknown:
+        raise pytest.UsageError(f"no such mark: {', '.join(unknown)} (pytest --markers lists them)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    marks = {mark.name for mark in item.iter_markers()}
+    left_out = sorted(marks & set(item.config.getoption("without")))
+    if left_out:
+        pytest.skip(f"left out by --without {left_out[0]}")
+    for mark in NEEDS:
+        if mark in marks and (reason := missing(mark)):
+            message = f"needs {mark}: {reason}"
+            if mark in item.config.getoption("require"):
+                pytest.fail(message, pytrace=False)
+            pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium for tests marked `browser` (a Playwright Browser), shared by a module's tests."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium_path(), args=CHROMIUM_ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh offline page; any error in the page's scripts fails the test."""
+    context = browser.new_context(offline=True)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert not errors, errors

@@ -1,0 +1,93 @@
+"""The locked requirements: complete, hashed, consistent, free of machines' addresses."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+CORE = ROOT / "containers/core/requirements.lock"
+PIPELINE = ROOT / "requirements/pipeline.lock"
+DEV = ROOT / "requirements/dev.lock"
+LOCKS = [CORE, PIPELINE, DEV]
+
+
+def pins(lock: Path) -> dict[str, tuple[str, str]]:
+    """name -> (version with its marker, hashes) of every requirement in a lock."""
+    text = re.sub(r"^\s*#.*$", "", lock.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    found = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        requirement, _, hashes = line.partition("--hash=")
+        name, _, version = requirement.strip().partition("==")
+        assert name not in found, f"{lock.name} pins {name} twice"
+        found[name] = (version, hashes)
+    return found
+
+
+def wanted(*lists: str) -> set[str]:
+    """Names in the hand-written lists."""
+    lines = [line for name in lists for line in (ROOT / name).read_text().splitlines()]
+    return {re.split(r"[=<>\[ ]", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.parent.name + "/" + path.name)
+def test_every_requirement_has_a_version_and_a_hash(lock: Path) -> None:
+    """Without a hash, pip would take whatever a registry serves under that version."""
+    assert pins(lock)
+    for name, (version, hashes) in pins(lock).items():
+        assert re.match(r"\d", version), name
+        assert "sha256:" in hashes, name
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.parent.name + "/" + path.name)
+def test_locks_name_no_machine_and_no_torch(lock: Path) -> None:
+    """An address would tie the lock to one machine; torch's build differs between machines."""
+    text = lock.read_text()
+    assert not re.search(r"://|--index-url|--find-links|--extra-index-url|^/", text, flags=re.MULTILINE)
+    assert "torch" not in pins(lock)
+
+
+def test_locks_build_on_each_other() -> None:
+    """A container, the pipeline and the tests must run the same versions."""
+    core, pipeline, dev = (
+        {(name, version.split(";")[0].strip()) for name, (version, _) in pins(lock).items()} for lock in LOCKS
+    )
+    assert core <= pipeline <= dev, sorted((core - pipeline) | (pipeline - dev))
+
+
+def test_locks_are_not_older_than_their_lists() -> None:
+    """A requirement added by hand without `make lock` would be missing on every other machine."""
+    core = wanted("containers/core/requirements.in")
+    pipeline = core | wanted("requirements/pipeline.in")
+    dev = pipeline | wanted("requirements/dev.in")
+    for names, lock in ((core, CORE), (pipeline, PIPELINE), (dev, DEV)):
+        assert names <= pins(lock).keys(), f"run `make lock`: {names - pins(lock).keys()}"
+
+
+def test_torch_is_pinned_to_one_version() -> None:
+    """Two machines may differ in torch's build, never in its version."""
+    lines = (ROOT / "requirements/torch.txt").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == ["torch==2.13.0"]
+
+
+def test_torch_brings_nothing_that_is_not_locked() -> None:
+    """torch's pure-Python requirements are part of the core lock, so installing torch resolves nothing."""
+    from importlib.metadata import requires
+
+    for requirement in requires("torch") or []:
+        name, _, marker = requirement.partition(";")
+        plain = re.split(r"[=<>!~\[ ]", name.strip())[0].lower().replace("_", "-")
+        if "extra ==" in marker or plain.startswith(("nvidia-", "cuda-", "triton")):
+            continue
+        assert plain in pins(CORE), plain
+
+
+def test_the_package_needs_what_the_lists_say() -> None:
+    """The metadata reads the same lists as the locks, so no requirement is written twice."""
+    dynamic = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]
+    for entry in (dynamic["dependencies"], dynamic["optional-dependencies"]["dev"]):
+        for name in entry["file"]:
+            assert (ROOT / name).is_file(), name
