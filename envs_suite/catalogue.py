@@ -1,0 +1,155 @@
+"""Registry entries of the environments that are written here (family ``core``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs_suite.random_scores import RANDOM_SCORES
+from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
+
+_RSM = "RSM-ICLR repository: AMAGO v3.4, 8M steps, 3 seeds, 256 held-out tasks, greedy final policy"
+_LICENCE = "MIT (this project)"
+_SUCCESS = Score("success", "higher", 0.0, 1.0, "a success rate: 0 to 1 by definition")
+
+
+def _published(
+    metric: str, rows: dict[str, tuple[float, tuple[float, float] | None]]
+) -> tuple[Published, ...]:
+    return tuple(Published(what, metric, value, _RSM, interval) for what, (value, interval) in rows.items())
+
+
+# -- T-Maze ------------------------------------------------------------------------------------------
+
+
+def _tmaze(active: bool) -> EnvSpec:
+    def factory(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+        from envs_suite.tmaze import TMazeVector
+
+        corridor = params["corridor"]
+        return TMazeVector(num_envs, corridor, penalty=-1.0 / corridor, active=active)
+
+    env_id = "tmaze-active" if active else "tmaze-passive"
+    published: dict[str, tuple[float, tuple[float, float] | None]] = {
+        "Transformer, corridor 128": (1.0, None),
+        "GRU, corridor 128": (1.0, None),
+        "no memory, corridor 128": (0.514, None),
+    }
+    where = "at the oracle, one step to the left of the start" if active else "in the first observation"
+    return EnvSpec(
+        id=env_id,
+        family="core",
+        description=f"T-Maze (Ni et al. 2023): the goal's side is shown once, {where}.",
+        licence=_LICENCE,
+        parameters={"corridor": Param(50, "cells from start to junction: the span of memory", 1, 100_000)},
+        score=_SUCCESS,
+        horizon_of=lambda p: p["corridor"] + (3 if active else 1),
+        factory=factory,
+        vectorised=True,
+        best_possible=1.0,
+        random_score=RANDOM_SCORES.get(env_id),
+        published=() if active else _published("success", published),
+    )
+
+
+# -- Meta-FrozenLake -----------------------------------------------------------------------------------
+
+
+def _lake_rules(params: Params) -> dict[str, Any]:
+    return {
+        "size": params["size"],
+        "k_episodes": params["attempts"],
+        "hard_mode": params["hard"],
+        "recover_mode": params["recover"],
+        "slip": params["slip"],
+    }
+
+
+def _lake_horizon(params: Params) -> int:
+    from envs_suite.frozen_lake import LakeRules
+
+    return LakeRules(**_lake_rules(params)).horizon
+
+
+def _make_lake(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+    from envs_suite.frozen_lake import MetaFrozenLakeVector
+
+    return MetaFrozenLakeVector(num_envs, **_lake_rules(params), split=split)
+
+
+_LAKE = EnvSpec(
+    id="meta-frozen-lake",
+    family="core",
+    description="k attempts at an unknown FrozenLake map; hard mode adds swaps, noise and breaking ice.",
+    licence=_LICENCE,
+    parameters={
+        "size": Param(5, "cells to a side", 3, 32),
+        "attempts": Param(10, "attempts at each map", 1, 100),
+        "hard": Param(False, "swapped actions, displaced observations, holes behind the agent"),
+        "recover": Param(False, "a hole costs 0.1 instead of ending the attempt"),
+        "slip": Param(0.0, "probability that a move goes in a random direction", 0.0, 0.9),
+    },
+    score=_SUCCESS,
+    horizon_of=_lake_horizon,
+    factory=_make_lake,
+    vectorised=True,
+    samples_tasks=True,
+    best_possible=None,  # the first attempts are needed to find out; depends on the parameters
+    random_score=RANDOM_SCORES.get("meta-frozen-lake"),
+)
+
+
+# -- dark key-to-door ------------------------------------------------------------------------------------
+
+
+def _make_room(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+    from envs_suite.key_door import RoomKeyDoorVector
+
+    return RoomKeyDoorVector(
+        num_envs,
+        dark=params["dark"],
+        size=params["size"],
+        max_episode_steps=params["attempt_steps"],
+        meta_rollout_horizon=params["total_steps"],
+        randomize_actions=params["shuffle_actions"],
+        split=split,
+    )
+
+
+_ROOM_DOORS = {
+    "Transformer, doors in 500 steps": (27.43, (24.98, 29.94)),
+    "GRU, doors in 500 steps": (29.60, (24.80, 33.65)),
+    "no memory, doors in 500 steps": (2.04, None),
+}
+
+_ROOM = EnvSpec(
+    id="dark-key-to-door",
+    family="core",
+    description="Find a hidden key, then a hidden door, repeatedly in one room (Laskin et al. 2022).",
+    licence=_LICENCE,
+    parameters={
+        "size": Param(9, "cells to a side", 3, 64),
+        "attempt_steps": Param(50, "steps after which an inner episode ends", 1, 10_000),
+        "total_steps": Param(500, "steps in all", 1, 100_000),
+        "dark": Param(True, "hide where key and door are"),
+        "shuffle_actions": Param(False, "shuffle the order of actions for each task"),
+    },
+    score=Score(
+        "doors",
+        "higher",
+        0.0,
+        44.1,
+        "0 doors, and the mean of walking straight from start to key to door in rooms that are known "
+        "(default parameters; benchmarks/random_policies.py --oracle)",
+    ),
+    horizon_of=lambda p: p["total_steps"],
+    factory=_make_room,
+    vectorised=True,
+    samples_tasks=True,
+    best_possible=44.1,
+    random_score=RANDOM_SCORES.get("dark-key-to-door"),
+    published=_published("doors", _ROOM_DOORS),
+)
+
+
+for _spec in (_tmaze(active=False), _tmaze(active=True), _LAKE, _ROOM):
+    register(_spec)

@@ -1,0 +1,273 @@
+"""What environments there are: one `EnvSpec` per id.
+
+An entry is only a description until `EnvSpec.make` is called, so that a suite file can be
+checked, and horizons and scores can be read, on a machine that lacks the environment's packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from amago.errors import ConfigurationError
+from amago.registry import nearest
+
+if TYPE_CHECKING:
+    from amago.envs import AMAGOEnv
+
+Value = bool | int | float | str
+Params = Mapping[str, Any]
+Split = Literal["train", "eval"]
+#: Builds the environment that `AMAGOEnv` wraps: (checked parameters, number of instances, split).
+Factory = Callable[[dict[str, Any], int, Split], Any]
+
+_MAX_INT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of an environment.
+
+    Attributes:
+        default: also fixes the type: bool, int, float or str.
+        low, high: allowed range of a number, both ends included.
+        choices: allowed values of a string.
+        doc: one sentence, with units.
+    """
+
+    default: Value
+    doc: str
+    low: float = 0
+    high: float = _MAX_INT
+    choices: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+        if isinstance(self.default, bool):
+            return "true or false"
+        if isinstance(self.default, str):
+            return "one of " + ", ".join(self.choices)
+        kind = "an integer" if isinstance(self.default, int) else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+    def accepts(self, value: object) -> bool:
+        """Whether ``value`` has the right type and lies in range."""
+        if isinstance(self.default, bool):
+            return isinstance(value, bool)
+        if isinstance(self.default, str):
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        if isinstance(self.default, int) and not isinstance(value, int):
+            return False
+        return math.isfinite(value) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Score:
+    """The number that tables report for an environment.
+
+    Attributes:
+        metric: "return", "success", or a logged metric: a column of episodes.csv.
+        direction: whether higher or lower is better.
+        low, high: the values that a normalised score calls 0 and 1.
+        source: where ``low`` and ``high`` come from.
+    """
+
+    metric: str
+    direction: Literal["higher", "lower"]
+    low: float
+    high: float
+    source: str
+
+    def normalise(self, value: float) -> float:
+        """``value`` on the scale where ``low`` is 0 and ``high`` is 1 (not clipped)."""
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A mean over episodes that was measured here, with the default parameters.
+
+    Attributes:
+        mean: mean of ``Score.metric`` over ``episodes`` episodes.
+        standard_error: of that mean.
+        episodes: how many.
+        seed: of `benchmarks/random_policies.py`, which prints the figure again.
+    """
+
+    mean: float
+    standard_error: float
+    episodes: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that others published for this environment (setting included in ``what``)."""
+
+    what: str
+    metric: str
+    value: float
+    source: str
+    interval: tuple[float, float] | None = None
+
+
+def _unlimited(params: Params) -> None:
+    """No relation between parameters to check."""
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """An entry of the registry.
+
+    Attributes:
+        id: what suite files call it.
+        family: ids of one family share one container image.
+        description: a sentence for `amago-suite envs`.
+        parameters: name -> `Param`.
+        score: what tables report.
+        best_possible: value of ``score.metric`` for the best policy, where it is known.
+        random_score: of uniformly random actions, where measured.
+        published: other people's numbers.
+        samples_tasks: each episode draws a task, and those of the "eval" split never occur in "train".
+        vectorised: ``make`` accepts ``num_envs > 1``.
+        licence: of what this entry installs or is.
+        requires: modules beyond the family's own that must be importable.
+    """
+
+    id: str
+    family: str
+    description: str
+    licence: str
+    score: Score
+    horizon_of: Callable[[Params], int]
+    factory: Factory
+    parameters: Mapping[str, Param] = field(default_factory=dict)
+    check_together: Callable[[Params], None] = _unlimited
+    vectorised: bool = False
+    samples_tasks: bool = False
+    best_possible: float | None = None
+    random_score: Measured | None = None
+    published: tuple[Published, ...] = ()
+    requires: tuple[str, ...] = ()
+
+    @property
+    def params(self) -> dict[str, Value]:
+        """Parameter name -> default."""
+        return {name: p.default for name, p in self.parameters.items()}
+
+    def check(self, params: Params | None = None) -> dict[str, Any]:
+        """All parameters, defaults filled in.
+
+        Raises:
+            ConfigurationError: an unknown name or a value outside its range, in one line.
+        """
+        for name, value in (params or {}).items():
+            if name not in self.parameters:
+                hint = nearest(name, sorted(self.parameters)) if self.parameters else "it takes none"
+                raise ConfigurationError(f"environment {self.id!r} has no parameter {name!r}; {hint}")
+            parameter = self.parameters[name]
+            if not parameter.accepts(value):
+                raise ConfigurationError(
+                    f"environment {self.id!r}: parameter {name!r} must be {parameter.allowed}, got {value!r}"
+                )
+        full = {**self.params, **(params or {})}
+        self.check_together(full)
+        return full
+
+    def horizon(self, params: Params | None = None) -> int:
+        """The most steps that one episode can last."""
+        return self.horizon_of(self.check(params))
+
+    def name(self, params: Params | None = None) -> str:
+        """The id, followed by the parameters that are not at their defaults."""
+        full = self.check(params)
+        changed = [f"{k}={v}" for k, v in full.items() if v != self.parameters[k].default]
+        return f"{self.id}[{','.join(changed)}]" if changed else self.id
+
+    def make(
+        self, params: Params | None = None, num_envs: int = 1, split: Split = "train", name: str | None = None
+    ) -> AMAGOEnv:
+        """Build the environment.
+
+        Args:
+            params: see ``parameters``.
+            num_envs: instances that one ``step`` moves; must be 1 unless ``vectorised``.
+            split: "train", or "eval" for the tasks that training never sees.
+            name: what metrics call it; ``self.name(params)`` by default.
+
+        Raises:
+            ConfigurationError: bad parameters, or a package that is not installed.
+        """
+        full = self.check(params)
+        if split not in ("train", "eval"):
+            raise ConfigurationError(f"split must be 'train' or 'eval', got {split!r}")
+        if num_envs < 1 or (num_envs > 1 and not self.vectorised):
+            allowed = "at least 1" if self.vectorised else "1 (it is not vectorised; make several)"
+            raise ConfigurationError(f"environment {self.id!r}: num_envs must be {allowed}, got {num_envs}")
+        self._check_installed()
+        from amago.envs import AMAGOEnv
+
+        env = self.factory(full, num_envs, split)
+        label = name or self.name(params)
+        if isinstance(env, AMAGOEnv):
+            env._env_name = label
+            return env
+        return AMAGOEnv(env, env_name=label, batched_envs=num_envs)
+
+    def _check_installed(self) -> None:
+        for module in self.requires:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise ConfigurationError(
+                    f"environment {self.id!r} needs the Python package {module!r}, which cannot be imported "
+                    f"({error}); use the image of family {self.family!r} or install its requirements"
+                ) from error
+
+
+_entries: dict[str, EnvSpec] = {}
+_loaded = False
+
+
+def register(spec: EnvSpec) -> EnvSpec:
+    """Enter ``spec`` under its id.
+
+    Raises:
+        ConfigurationError: the id is taken.
+    """
+    if spec.id in _entries:
+        raise ConfigurationError(f"the environment id {spec.id!r} is taken; choose another")
+    _entries[spec.id] = spec
+    return spec
+
+
+def _table() -> dict[str, EnvSpec]:
+    global _loaded
+    if not _loaded:
+        _loaded = True
+        for module in ("envs_suite.catalogue", "envs_suite.catalogue_popgym"):
+            importlib.import_module(module)
+    return _entries
+
+
+def get(env_id: str) -> EnvSpec:
+    """The entry called ``env_id``.
+
+    Raises:
+        ConfigurationError: there is none; the message suggests the nearest ids.
+    """
+    table = _table()
+    if env_id not in table:
+        raise ConfigurationError(f"unknown environment {env_id!r}; {nearest(env_id, sorted(table))}")
+    return table[env_id]
+
+
+def ids() -> list[str]:
+    """All ids, sorted."""
+    return sorted(_table())

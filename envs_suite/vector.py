@@ -1,0 +1,151 @@
+"""Base of the vectorised environments: who is reset, from which generator, for which task.
+
+A subclass holds its state in arrays with a leading dimension of ``num_envs`` and writes three
+methods: draw one instance's episode, move all instances, observe all instances. Everything random
+is drawn when an episode is drawn, so that moving is pure numpy.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from amago.envs.amago_env import AMAGO_ENV_LOG_PREFIX
+from amago.errors import EnvironmentFailure
+
+#: One step of all instances: rewards (N,), terminated (N,), metrics of ended episodes.
+Moved = tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
+
+
+def metric_key(name: str) -> str:
+    """The ``info`` key under which a metric called ``name`` is logged."""
+    return f"{AMAGO_ENV_LOG_PREFIX} {name}"
+
+
+def single_task_index(options: Mapping[str, Any] | None) -> int | None:
+    """``options["task_index"]`` of a single environment: an int, an array of one, or absent."""
+    index = (options or {}).get("task_index")
+    return None if index is None else int(np.asarray(index).reshape(-1)[0])
+
+
+class BatchedEnv(VectorEnv):
+    """Many instances of one environment, moved together and reset one by one.
+
+    Args:
+        num_envs: number of instances N.
+        observation_space: of one instance.
+        action_space: of one instance.
+
+    ``reset`` takes ``options["reset_mask"]`` ((N,) bool: whom to reset; default all) and
+    ``options["task_index"]`` ((N,) int: which fixed task each one plays). An instance that ended
+    must be reset before the next step.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
+    takes_task_index: bool = True
+
+    def __init__(self, num_envs: int, observation_space: gym.Space, action_space: gym.Space) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._ended = np.ones(num_envs, dtype=bool)
+
+    # -- for subclasses ------------------------------------------------------------------------
+
+    @abstractmethod
+    def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
+        """Start a new episode of instance ``i``, drawing everything random from ``rng``."""
+
+    @abstractmethod
+    def _move(self, actions: np.ndarray) -> Moved:
+        """Apply ``actions`` (N,) to all instances."""
+
+    @abstractmethod
+    def _observe(self) -> np.ndarray:
+        """Current observations (N, ...), a new array; a function of the state only."""
+
+    # -- gymnasium's interface -----------------------------------------------------------------
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start new episodes.
+
+        Args:
+            seed: one for each instance (entries of instances that are not reset are ignored), or an
+                int s meaning s, s + 1, ...; None continues each instance's generator.
+            options: see the class.
+
+        Returns:
+            observations (N, ...): those that were not reset show their current observation; info.
+        """
+        options = options or {}
+        n = self.num_envs
+        mask = np.ones(n, dtype=bool) if options.get("reset_mask") is None else options["reset_mask"]
+        mask = np.asarray(mask, dtype=bool)
+        if mask.shape != (n,):
+            raise EnvironmentFailure(f"reset_mask must have shape ({n},), got {mask.shape}")
+        tasks = options.get("task_index")
+        if tasks is not None:
+            tasks = np.broadcast_to(np.asarray(tasks, dtype=np.int64), (n,))
+        seeds = [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else seed
+        if seeds is not None and len(seeds) != n:
+            raise EnvironmentFailure(f"reset got {len(seeds)} seeds for {n} instances")
+        for i in np.flatnonzero(mask).tolist():
+            own_seed = None if seeds is None else seeds[i]
+            rng = self._generators[i]
+            if rng is None or own_seed is not None:
+                rng = self._generators[i] = np.random.default_rng(own_seed)
+            self._draw(i, rng, None if tasks is None else int(tasks[i]))
+        self._ended[mask] = False
+        if self._ended.any():
+            waiting = np.flatnonzero(self._ended).tolist()
+            if any(self._generators[i] is None for i in waiting):
+                raise EnvironmentFailure(
+                    f"instances {waiting} were never reset: the first reset must be of all"
+                )
+        return self._observe(), {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Move every instance.
+
+        Args:
+            actions: (N,) integers.
+
+        Returns:
+            observations (N, ...), float32 rewards (N,), terminated (N,), truncated (N,) (never), info.
+
+        Raises:
+            EnvironmentFailure: an instance has ended and was not reset.
+        """
+        if self._ended.any():
+            ended = np.flatnonzero(self._ended).tolist()
+            raise EnvironmentFailure(f"instances {ended} have ended: reset them before the next step")
+        rewards, terminated, metrics = self._move(np.asarray(actions).reshape(self.num_envs))
+        self._ended = terminated.copy()
+        info: dict[str, Any] = {}
+        if metrics and terminated.any():
+            for name, values in metrics.items():
+                info[metric_key(name)] = values
+                info["_" + metric_key(name)] = terminated.copy()
+        return (
+            self._observe(),
+            rewards.astype(np.float32),
+            terminated,
+            np.zeros(self.num_envs, dtype=bool),
+            info,
+        )

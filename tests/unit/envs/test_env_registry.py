@@ -1,0 +1,164 @@
+"""The registry: ids, parameters, errors, and what each entry declares."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import envs_suite
+from amago.errors import ConfigurationError
+from envs_suite.registry import EnvSpec
+
+WRITTEN_HERE = ["dark-key-to-door", "meta-frozen-lake", "tmaze-active", "tmaze-passive"]
+
+
+def _installed(spec: EnvSpec) -> bool:
+    try:
+        spec._check_installed()
+    except ConfigurationError:
+        return False
+    return True
+
+
+def test_ids() -> None:
+    """Guards the list of ids: sorted, lower case with hyphens, all 48 of POPGym and those written here."""
+    ids = envs_suite.ids()
+    assert ids == sorted(ids)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", i) for i in ids)
+    assert sum(i.startswith("popgym-") for i in ids) == 48
+    assert set(WRITTEN_HERE) <= set(ids)
+
+
+@pytest.mark.parametrize("env_id", envs_suite.ids())
+def test_entries_are_complete(env_id: str) -> None:
+    """Guards every entry: a score with bounds and their source, a licence, a horizon, sane defaults."""
+    spec = envs_suite.get(env_id)
+    assert spec.id == env_id
+    assert spec.score.low < spec.score.high
+    assert spec.score.normalise(spec.score.high) == 1.0
+    assert spec.score.source
+    assert spec.licence
+    assert spec.family
+    assert spec.description.endswith(".")
+    assert spec.check() == spec.params
+    assert spec.horizon() >= 1
+    assert spec.name() == env_id
+    if spec.best_possible is not None and spec.random_score is not None:
+        assert spec.random_score.mean < spec.best_possible
+    if _installed(spec) and "labyrinth" not in env_id:
+        assert spec.random_score is not None, "measure it: benchmarks/random_policies.py --write"
+
+
+@pytest.mark.parametrize("env_id", envs_suite.ids())
+def test_made_as_declared(env_id: str) -> None:
+    """Guards horizon and score: an episode ends within the horizon and logs the score's metric."""
+    spec = envs_suite.get(env_id)
+    if not _installed(spec):
+        pytest.skip(f"{spec.requires} not installed")
+    n = 3 if spec.vectorised else 1
+    env = spec.make(num_envs=n)
+    assert (env.batched_envs, env.env_name) == (n, env_id)
+    obs, _ = env.reset(seed=list(range(n)))
+    rng = np.random.default_rng(0)
+    steps = 0
+    while steps < spec.horizon():
+        steps += 1
+        action = (
+            rng.integers(env.action_size, size=(n, 1)) if env.discrete else np.zeros((n, env.action_size))
+        )
+        obs, _, terminated, truncated, info = env.step(action)
+        for key, space in env.observation_space.spaces.items():
+            assert all(space.contains(row) for row in obs[key])
+        if (terminated | truncated).any():
+            break
+    assert terminated.any()
+    assert not truncated.any()
+    if spec.score.metric != "return":
+        assert f"AMAGO_LOG_METRIC {spec.score.metric}" in info
+    fixed_length = spec.family != "core" or not re.search(
+        r"cartpole|mine|battleship|concentr|labyrinth", env_id
+    )
+    if fixed_length and env_id != "meta-frozen-lake":
+        assert steps == spec.horizon()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "params", "words"),
+    [
+        ("tmaze-passive", {"corridor": 0}, ["corridor", "1 to"]),
+        ("tmaze-passive", {"corridor": 2.5}, ["corridor", "integer"]),
+        ("tmaze-passive", {"corridor": True}, ["corridor", "integer"]),
+        ("tmaze-passive", {"coridor": 3}, ["coridor", "did you mean corridor"]),
+        ("meta-frozen-lake", {"size": 2}, ["size", "3 to 32"]),
+        ("meta-frozen-lake", {"attempts": 0}, ["attempts", "1 to"]),
+        ("meta-frozen-lake", {"slip": 1.0}, ["slip", "0 to 0.9"]),
+        ("meta-frozen-lake", {"slip": float("nan")}, ["slip", "0 to 0.9"]),
+        ("meta-frozen-lake", {"hard": 1}, ["hard", "true or false"]),
+        ("dark-key-to-door", {"size": 2}, ["size", "3 to"]),
+        ("dark-key-to-door", {"total_steps": "many"}, ["total_steps", "integer"]),
+        ("popgym-repeat-first-easy", {"decks": 2}, ["decks", "takes none"]),
+    ],
+)
+def test_bad_parameters_are_one_clear_line(env_id: str, params: dict, words: list[str]) -> None:
+    """Guards the messages a user gets: one line that names id, parameter and allowed values."""
+    spec = envs_suite.get(env_id)
+    for call in (spec.check, spec.make, spec.horizon):
+        with pytest.raises(ConfigurationError) as caught:
+            call(params)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert all(word in message for word in [env_id, *words]), message
+
+
+def test_unknown_ids_suggest_the_nearest() -> None:
+    """Guards the message for a misspelt id."""
+    with pytest.raises(ConfigurationError, match=r"did you mean.*tmaze-passive"):
+        envs_suite.get("tmaze-pasive")
+    with pytest.raises(ConfigurationError, match="popgym-repeat-first-easy"):
+        envs_suite.get("popgym-RepeatFirstEasy".lower())
+
+
+def test_wrong_number_of_instances() -> None:
+    """Guards `num_envs`: at least one, and one only where there is no vectorised form."""
+    with pytest.raises(ConfigurationError, match="num_envs"):
+        envs_suite.get("tmaze-passive").make(num_envs=0)
+    with pytest.raises(ConfigurationError, match="not vectorised"):
+        envs_suite.get("popgym-repeat-first-easy").make(num_envs=2)
+    with pytest.raises(ConfigurationError, match="split"):
+        envs_suite.get("tmaze-passive").make(split="test")  # type: ignore[arg-type]
+
+
+def test_missing_packages_are_named() -> None:
+    """Guards the message for a package that is not installed: its name and the family's image."""
+    score = envs_suite.Score("return", "higher", 0, 1, "s")
+    spec = EnvSpec("x", "atari", "A.", "MIT", score, lambda p: 1, print, requires=("no_such_package",))
+    with pytest.raises(ConfigurationError, match=r"no_such_package.*'atari'"):
+        spec.make()
+
+
+def test_ids_are_unique() -> None:
+    """Guards against two entries of one id."""
+    with pytest.raises(ConfigurationError, match="is taken"):
+        envs_suite.register(envs_suite.get("tmaze-passive"))
+
+
+def test_names_tell_parameters_apart() -> None:
+    """Guards metric names: two T-Mazes of one suite are not averaged into one."""
+    spec = envs_suite.get("tmaze-passive")
+    assert spec.name({"corridor": 50}) == "tmaze-passive"
+    assert spec.make({"corridor": 400}).env_name == "tmaze-passive[corridor=400]"
+    assert spec.make({"corridor": 400}, name="long").env_name == "long"
+
+
+def test_importing_the_suite_is_light() -> None:
+    """Guards start-up: the registry can be read without torch or any environment's package."""
+    code = (
+        "import sys, envs_suite; envs_suite.ids(); "
+        "print([m for m in ('torch', 'popgym', 'envs_suite.tmaze') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
