@@ -1,0 +1,236 @@
+"""Dark key-to-door (Laskin et al. 2022, arXiv 2210.14215; AMAGO's room version).
+
+A task is a start, a key and a door, each a cell of an n x n room, drawn independently. The agent gets 1 for
+stepping on the key's cell and, having the key, 1 for stepping on the door's. The door, or
+``max_episode_steps`` steps, ends the inner episode: the *next* step is a reset step, whose action is
+ignored and which puts the agent back on the start without the key. After ``meta_rollout_horizon`` steps
+in all the environment terminates.
+
+* **Actions**: (x, y) += 0: (0, -1), 1: (-1, 0), 2: (0, 1), 3: (1, 0), 4: (0, 0); walls stop a move. With
+  ``randomize_actions`` their order is shuffled for each task.
+* **Observation** float32: ``[x / n, y / n, has the key, inner steps / max_episode_steps]``; with
+  ``dark=False`` also ``[door x / n, door y / n, key x / n, key y / n]``.
+* **Metrics**: ``doors`` and ``keys`` reached in the whole rollout (the return is their sum).
+
+Tasks are split between training and evaluation by the pair (key, door). Differences from AMAGO: the
+end is reported as terminated only; tasks come from the reset's generator; there is no fixed start or
+key location.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from amago.errors import ConfigurationError
+from envs_suite.tasks import draw_until, eval_generator, is_eval_task
+from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
+
+MOVES = np.array([(0, -1), (-1, 0), (0, 1), (1, 0), (0, 0)])
+
+
+@dataclass(frozen=True)
+class RoomRules:
+    """What a room's dynamics depend on; checked and shared by both forms.
+
+    Raises:
+        ConfigurationError: a size below 3, or a horizon below 1.
+    """
+
+    dark: bool = True
+    size: int = 9
+    max_episode_steps: int = 50
+    meta_rollout_horizon: int = 500
+    randomize_actions: bool = False
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        if self.size < 3:
+            raise ConfigurationError(f"RoomKeyDoor.size must be at least 3, got {self.size}")
+        for name in ("max_episode_steps", "meta_rollout_horizon"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"RoomKeyDoor.{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(0.0, 1.0, (4 if self.dark else 8,), dtype=np.float32)
+
+
+@dataclass
+class Task:
+    """One room: ``places`` (3, 2) are the cells of start, key and door; ``order`` (5,) permutes actions."""
+
+    places: np.ndarray
+    order: np.ndarray
+
+
+def is_eval_room(places: np.ndarray, size: int) -> bool:
+    """Whether a room belongs to the evaluation split (decided by its key and door)."""
+    return is_eval_task(b"key-door", places[1:].astype(np.uint16).tobytes(), bytes([size % 256]))
+
+
+def draw_task(rules: RoomRules, rng: np.random.Generator, task_index: int | None) -> Task:
+    """Draw a room of the rules' split, from ``rng`` or, when given, as fixed by ``task_index``."""
+    if task_index is not None:
+        rng = eval_generator(task_index, rules.size)
+    wanted = rules.split == "eval"
+    places = draw_until(
+        lambda: rng.integers(rules.size, size=(3, 2)),
+        lambda p: is_eval_room(p, rules.size) == wanted,
+        f"{rules.size} x {rules.size} room",
+    )
+    order = rng.permutation(5) if rules.randomize_actions else np.arange(5)
+    return Task(places, order)
+
+
+class RoomKeyDoor(gym.Env):
+    """One room; see the module's docstring.
+
+    Args:
+        dark: hide the key's and the door's positions.
+        size: n, cells to a side (at least 3).
+        max_episode_steps: steps of an inner episode.
+        meta_rollout_horizon: steps of the whole rollout.
+        randomize_actions: shuffle the order of actions for each task.
+        split: "train" or "eval": which rooms are used.
+
+    Raises:
+        ConfigurationError: see :class:`RoomRules`.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    takes_task_index = True
+
+    def __init__(
+        self,
+        dark: bool = True,
+        size: int = 9,
+        max_episode_steps: int = 50,
+        meta_rollout_horizon: int = 500,
+        randomize_actions: bool = False,
+        split: str = "train",
+    ) -> None:
+        self.rules = RoomRules(dark, size, max_episode_steps, meta_rollout_horizon, randomize_actions, split)
+        self.observation_space = self.rules.observation_space
+        self.action_space = spaces.Discrete(5)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        task = draw_task(self.rules, self.np_random, single_task_index(options))
+        self.start, self.key, self.door = (tuple(place) for place in task.places.tolist())
+        self.moves = MOVES[task.order].tolist()
+        self.t = self.keys = self.doors = 0
+        self._begin_inner()
+        return self._observation(), {}
+
+    def _begin_inner(self) -> None:
+        self.position = self.start
+        self.inner_t = 0
+        self.has_key = self.inner_over = False
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        rules = self.rules
+        self.t += 1
+        reward = 0.0
+        if self.inner_over:
+            self._begin_inner()
+        else:
+            self.inner_t += 1
+            dx, dy = self.moves[action]
+            edge = rules.size - 1
+            self.position = (
+                min(max(self.position[0] + dx, 0), edge),
+                min(max(self.position[1] + dy, 0), edge),
+            )
+            if self.has_key and self.position == self.door:
+                reward, self.inner_over = 1.0, True
+                self.doors += 1
+            elif not self.has_key and self.position == self.key:
+                reward, self.has_key = 1.0, True
+                self.keys += 1
+            if self.inner_t >= rules.max_episode_steps:
+                self.inner_over = True
+        terminated = self.t >= rules.meta_rollout_horizon
+        info = {metric_key("doors"): self.doors, metric_key("keys"): self.keys} if terminated else {}
+        return self._observation(), reward, terminated, False, info
+
+    def _observation(self) -> np.ndarray:
+        n = self.rules.size
+        seen = [self.position[0] / n, self.position[1] / n, self.has_key]
+        seen.append(self.inner_t / self.rules.max_episode_steps)
+        if not self.rules.dark:
+            seen += [c / n for c in (*self.door, *self.key)]
+        return np.array(seen, dtype=np.float32)
+
+
+class RoomKeyDoorVector(BatchedEnv):
+    """N rooms with the dynamics of :class:`RoomKeyDoor`.
+
+    Args:
+        num_envs: N.
+        dark, size, max_episode_steps, meta_rollout_horizon, randomize_actions, split: see
+            :class:`RoomKeyDoor`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        dark: bool = True,
+        size: int = 9,
+        max_episode_steps: int = 50,
+        meta_rollout_horizon: int = 500,
+        randomize_actions: bool = False,
+        split: str = "train",
+    ) -> None:
+        self.rules = RoomRules(dark, size, max_episode_steps, meta_rollout_horizon, randomize_actions, split)
+        super().__init__(num_envs, self.rules.observation_space, spaces.Discrete(5))
+        self._rows = np.arange(num_envs)
+        self.start, self.key, self.door, self.position = (
+            np.zeros((num_envs, 2), dtype=np.int64) for _ in range(4)
+        )
+        self.moves = np.zeros((num_envs, 5, 2), dtype=np.int64)
+        self.t, self.inner_t, self.keys, self.doors = (np.zeros(num_envs, dtype=np.int64) for _ in range(4))
+        self.has_key, self.inner_over = (np.zeros(num_envs, dtype=bool) for _ in range(2))
+
+    def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
+        task = draw_task(self.rules, rng, task_index)
+        self.start[i], self.key[i], self.door[i] = task.places
+        self.moves[i] = MOVES[task.order]
+        self.position[i] = self.start[i]
+        self.t[i] = self.inner_t[i] = self.keys[i] = self.doors[i] = 0
+        self.has_key[i] = self.inner_over[i] = False
+
+    def _move(self, actions: np.ndarray) -> Moved:
+        rules = self.rules
+        back = self.inner_over  # these take their reset step now
+        moved = np.clip(self.position + self.moves[self._rows, actions], 0, rules.size - 1)
+        self.position = np.where(back[:, None], self.start, moved)
+        self.inner_t = np.where(back, 0, self.inner_t + 1)
+        had_key = self.has_key & ~back
+        opened = had_key & (self.position == self.door).all(axis=1)
+        found = ~self.has_key & ~back & (self.position == self.key).all(axis=1)
+        self.has_key = had_key | found
+        self.inner_over = ~back & (opened | (self.inner_t >= rules.max_episode_steps))
+        self.doors += opened
+        self.keys += found
+        self.t += 1
+        terminated = self.t >= rules.meta_rollout_horizon
+        metrics = {"doors": self.doors.astype(np.float64), "keys": self.keys.astype(np.float64)}
+        return (opened | found).astype(np.float64), terminated, metrics if terminated.any() else {}
+
+    def _observe(self) -> np.ndarray:
+        rules = self.rules
+        obs = np.empty((self.num_envs, 4 if rules.dark else 8), dtype=np.float32)
+        obs[:, :2] = self.position / rules.size
+        obs[:, 2] = self.has_key
+        obs[:, 3] = self.inner_t / rules.max_episode_steps
+        if not rules.dark:
+            obs[:, 4:6] = self.door / rules.size
+            obs[:, 6:8] = self.key / rules.size
+        return obs

@@ -1,0 +1,93 @@
+"""Dark key-to-door: tasks, and dynamics against a second implementation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from envs_suite.key_door import RoomKeyDoor, RoomKeyDoorVector, RoomRules, draw_task
+
+
+def _naive_rollout(places: np.ndarray, order: np.ndarray, actions: list[int], n: int, inner: int) -> list:
+    """Rows of (x, y, key, inner steps, reward): the rules told as a story, not as a state machine."""
+    start, key, door = (tuple(p) for p in places)
+    offsets = [(0, -1), (-1, 0), (0, 1), (1, 0), (0, 0)]
+    rows: list[tuple] = []
+    queue = list(actions)
+    while queue:
+        me, has = start, False
+        for step in range(1, inner + 1):
+            if not queue:
+                return rows
+            dx, dy = offsets[order[queue.pop(0)]]
+            if 0 <= me[0] + dx < n and 0 <= me[1] + dy < n:
+                me = (me[0] + dx, me[1] + dy)
+            reward = 0.0
+            entered = has
+            if me == key and not has:
+                has, reward = True, 1.0
+            elif me == door and has:
+                reward = 1.0
+            rows.append((*me, has, step, reward))
+            if entered and reward:
+                break
+        if queue:
+            queue.pop(0)
+            rows.append((*start, False, 0, 0.0))
+    return rows
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_dynamics(shuffle: bool) -> None:
+    """Guards moves, walls, key, door, inner ends and reset steps against a naive story."""
+    n, inner, total = 4, 11, 90
+    rules = RoomRules(size=n, max_episode_steps=inner, meta_rollout_horizon=total, randomize_actions=shuffle)
+    env = RoomKeyDoor(size=n, max_episode_steps=inner, meta_rollout_horizon=total, randomize_actions=shuffle)
+    rng = np.random.default_rng(0)
+    doors = 0
+    for seed in range(60):
+        env.reset(seed=seed)
+        task = draw_task(rules, np.random.default_rng(seed), None)
+        actions = rng.integers(5, size=total).tolist()
+        wanted = _naive_rollout(task.places, task.order, actions, n, inner)
+        assert len(wanted) == total
+        for t, (action, (x, y, has, step, want)) in enumerate(zip(actions, wanted, strict=True)):
+            obs, reward, terminated, _, info = env.step(action)
+            np.testing.assert_allclose(obs, [x / n, y / n, has, step / inner], rtol=1e-6)
+            assert reward == want
+            assert terminated == (t == total - 1)
+        rewards = sum(row[4] for row in wanted)
+        assert info["AMAGO_LOG_METRIC doors"] + info["AMAGO_LOG_METRIC keys"] == rewards
+        doors += info["AMAGO_LOG_METRIC doors"]
+    assert doors > 10
+
+
+def test_splits_share_no_room() -> None:
+    """Guards that no (key, door) pair of training occurs in evaluation, and that both splits are used."""
+    pairs = {}
+    for split in ("train", "eval"):
+        env = RoomKeyDoorVector(400, size=5, split=split)
+        env.reset(seed=list(range(400)))
+        pairs[split] = {(*k, *d) for k, d in zip(env.key.tolist(), env.door.tolist(), strict=True)}
+    assert len(pairs["train"]) > 200
+    assert len(pairs["eval"]) > 60
+    assert not pairs["train"] & pairs["eval"]
+
+
+def test_evaluation_tasks_are_fixed() -> None:
+    """Guards that evaluation task i is one room (start, key, door, order of actions) whatever the seed."""
+    env = RoomKeyDoorVector(40, randomize_actions=True, split="eval")
+    tasks = []
+    for seed in (0, 5):
+        env.reset(seed=seed, options={"task_index": np.arange(40)})
+        tasks.append([a.copy() for a in (env.start, env.key, env.door, env.moves)])
+    for one, other in zip(*tasks, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len({r.tobytes() for r in np.hstack(tasks[0][:3])}) == 40
+
+
+def test_light_room_shows_the_places() -> None:
+    """Guards the light variant's observation: door, then key."""
+    env = RoomKeyDoor(dark=False, size=5)
+    obs, _ = env.reset(seed=3)
+    np.testing.assert_allclose(obs[4:], np.array([*env.door, *env.key]) / 5, rtol=1e-6)
