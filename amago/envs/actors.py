@@ -131,12 +131,9 @@ class VectorActors(Actors):
         obs, rewards, terminated, truncated, info = self.env.step(actions)
         self._obs = obs
         if self._resets_itself:
-            final = self.env.final_observations(info)
-            ended = terminated | truncated
-            if final is not None and ended.any():
-                obs = {
-                    k: np.where(ended.reshape(-1, *[1] * (v.ndim - 1)), final[k], v) for k, v in obs.items()
-                }
+            obs = self.env.with_final_observations(obs, terminated | truncated, info)
+            # What the ended episodes logged; the rest of ``info`` is the next ones' already.
+            info = info.get("final_info", info)
         return Step(obs, rewards, terminated, truncated, logged_metrics(info, self.batched_envs))
 
     def make_action_rep(self, actions: np.ndarray) -> np.ndarray:
@@ -162,8 +159,7 @@ class SyncActors(Actors):
         self.action_size = first.action_size
         self.takes_task_index = all(e.takes_task_index for e in envs)
         self._obs = {
-            k: np.zeros((len(envs), *s.shape), s.dtype)  # type: ignore[misc]
-            for k, s in self.observation_space.spaces.items()
+            k: np.zeros((len(envs), *s.shape), s.dtype) for k, s in self.observation_space.spaces.items()
         }
 
     @property
@@ -318,7 +314,12 @@ class AsyncActors(Actors):
         return rep
 
     def close(self) -> None:
-        self.envs.close(terminate=any(not p.is_alive() for p in self.envs.processes))
+        if all(p.is_alive() for p in self.envs.processes):
+            self.envs.close()
+            return
+        for process in self.envs.processes:  # gymnasium's own close would wait for the dead
+            process.terminate()
+        self.envs.closed = True
 
 
 def make_actors(

@@ -177,14 +177,24 @@ class AMAGOEnv(gym.Env):
             return {k: f(np.asarray(obs[k])) for k, f in self._convert_obs.items()}
         return {k: f(np.asarray(obs[k])[None]) for k, f in self._convert_obs.items()}
 
-    def final_observations(self, info: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-        """Last observations of episodes that ended in a same-step autoreset, (N, ...), or None."""
+    def with_final_observations(
+        self, obs: dict[str, np.ndarray], ended: np.ndarray, info: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """``obs`` (N, ...) with the rows of ``ended`` replaced by their episodes' last observations.
+
+        Needed where ended instances were reset within the same step. An environment that does not
+        report ``info["final_obs"]`` leaves ``obs`` as it is.
+        """
         final = info.get("final_obs")
-        if final is None:
-            return None
-        if isinstance(final, np.ndarray) and final.dtype == object:
-            raise ConfigurationError(f"{self.env_name}: final observations of mixed shapes are not supported")
-        return self._obs(final)
+        if final is None or not ended.any():
+            return obs
+        out = {k: v.copy() for k, v in obs.items()}
+        for i in np.flatnonzero(ended):
+            own = {k: v[i] for k, v in final.items()} if isinstance(final, Mapping) else final[i]
+            parts = own if self._obs_is_dict else {"observation": own}
+            for key, convert in self._convert_obs.items():
+                out[key][i] = convert(np.asarray(parts[key])[None])[0]
+        return out
 
     def render(self) -> Any:
         return self.env.render()

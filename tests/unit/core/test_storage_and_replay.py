@@ -18,7 +18,10 @@ FORMAT = ActionFormat(discrete=True, size=300)
 
 def trajectory(length: int, mark: float, rng: np.random.Generator) -> Rows:
     return Rows(
-        obs={"observation": np.full((length + 1, 3), mark, np.float32), "image": np.zeros((length + 1, 2, 2), np.uint8)},
+        obs={
+            "observation": np.full((length + 1, 3), mark, np.float32),
+            "image": np.zeros((length + 1, 2, 2), np.uint8),
+        },
         actions=rng.integers(0, 300, (length + 1, 1)).astype(np.int32),
         rewards=rng.normal(size=length + 1).astype(np.float32),
         dones=np.arange(length + 1) == length,
@@ -105,8 +108,12 @@ def test_batches_equal_trajectories_sliced_one_by_one(tmp_path: Path) -> None:
         source = written[mark]
         assert length == min(len(source), 8)
         start = int(batch.time_idxs[b, 0, 0])
-        np.testing.assert_array_equal(batch.rews[b, :length, 0], source.rewards[start + 1 : start + 1 + length])
-        np.testing.assert_array_equal(batch.dones[b, :length, 0], source.dones[start + 1 : start + 1 + length])
+        np.testing.assert_array_equal(
+            batch.rews[b, :length, 0], source.rewards[start + 1 : start + 1 + length]
+        )
+        np.testing.assert_array_equal(
+            batch.dones[b, :length, 0], source.dones[start + 1 : start + 1 + length]
+        )
         np.testing.assert_array_equal(
             batch.actions[b, :length].argmax(-1), source.actions[start + 1 : start + 1 + length, 0]
         )
