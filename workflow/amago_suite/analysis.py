@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,27 +108,9 @@ def _run_rows(collection: Collection) -> list[Row]:
     return rows
 
 
-def validation_column(columns: Sequence[str], metric: str) -> str | None:
-    """The column of ``progress.csv`` that holds the validation of a metric, if any.
-
-    The plain name ``validation_<metric>``, or one that speaks of validation and the metric.
-    """
-    exact = [c for c in columns if c.lower().replace(" ", "_") in (f"validation_{metric}", f"val_{metric}")]
-    loose = [
-        c
-        for c in columns
-        if c.lower().startswith("val") and metric.lower() in c.lower() and "std" not in c.lower()
-    ]
-    found = exact or sorted(loose, key=len)
-    return found[0] if found else None
-
-
 def best_of_training(run: Run, environment: Environment) -> float | None:
     """Best validation value of the score over training; ``None`` where none was recorded."""
-    name = validation_column(list(run.progress), environment.score.metric)
-    if name is None:
-        return None
-    values = run.progress[name]
+    values = run.progress.get(f"val_{environment.score.metric}", np.empty(0))
     values = values[np.isfinite(values)]
     if values.size == 0:
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ from amago_suite.cell import Cell
 from amago_suite.columns import EPISODES, Row
 from amago_suite.files import read_json
 from amago_suite.grid import Grid
+from amago_suite.locks import is_alive, read_owner
+from amago_suite.records import Attempts, read_failure
 
 Floats = NDArray[np.float64]
 _ARROW = {"text": pa.dictionary(pa.int32(), pa.string()), "integer": pa.int64(), "number": pa.float64()}
@@ -131,57 +132,33 @@ def why_missing(cell: Cell, provenance: Any, evaluation: Any) -> tuple[str, str]
         return "not evaluated", "trained, but its evaluation is not there"
     if failure := _failure(cell):
         return "failed", failure
-    attempt = _last_attempt(cell)
-    if attempt is None:
+    attempts = Attempts(cell).read()
+    if not attempts:
         return "not started", ""
     epochs = _epochs_done(cell)
-    so_far = f"epoch {epochs} of {cell.budget_epochs}" if epochs is not None else ""
-    if attempt.get("end") is None and _alive(cell):
+    so_far = f"{epochs} of {cell.budget_epochs} epochs" if epochs is not None else ""
+    owner = read_owner(cell.state / "lock")
+    if owner is not None and is_alive(cell.state / "lock", owner):
         return "running", so_far
-    why = str(attempt.get("reason") or attempt.get("exit_reason") or "").strip()
-    return "interrupted", "; ".join(part for part in (so_far, why) if part)
+    how = attempts[-1].reason or "lost: its process is gone"
+    return "interrupted", "; ".join(part for part in (so_far, how if how != "interrupted" else "") if part)
 
 
 def _failure(cell: Cell) -> str | None:
     """Why the last invocation gave the cell up, in one line."""
-    failed = read_json(cell.failed)
-    if failed is None:
+    failure = read_failure(cell)
+    if failure is None:
         return "no reason was recorded" if cell.failed.exists() else None
-    if isinstance(failed, dict):
-        for key in ("reason", "why", "message", "error"):
-            if failed.get(key):
-                return " ".join(str(failed[key]).split())
-    return " ".join(str(failed).split())
-
-
-def _last_attempt(cell: Cell) -> dict[str, Any] | None:
-    """What is known of the last try: its records merged, a start without an end included."""
-    try:
-        lines = (cell.state / "attempts.jsonl").read_text().splitlines()
-    except OSError:
-        return {} if cell.state.is_dir() and any(cell.state.iterdir()) else None
-    attempt: dict[str, Any] = {}
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # the last line may be half written
-        if isinstance(record, dict):
-            same = record.get("attempt") == attempt.get("attempt") and "end" in record
-            attempt = {**attempt, **record} if same else record
-    return attempt
-
-
-def _alive(cell: Cell) -> bool:
-    """Whether some process says that it holds the cell."""
-    return any(cell.state.glob("*lock*"))
+    return " ".join(
+        f"{failure.get('stage', 'run')}: {failure.get('error', 'no reason was recorded')}".split()
+    )
 
 
 def _epochs_done(cell: Cell) -> int | None:
+    """Rows of ``progress.csv``, one an epoch."""
     try:
-        last = cell.progress.read_text().splitlines()[-1]
-        return int(float(last.split(",")[0]))
-    except (OSError, IndexError, ValueError):
+        return max(cell.progress.read_bytes().count(b"\n") - 1, 0)
+    except OSError:
         return None
 
 

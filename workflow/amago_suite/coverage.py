@@ -26,3 +26,11 @@ def coverage_of(runs: int, environments: int) -> float:
 def coverage_label(runs: int, environments: int) -> str:
     """``"covers about 88 %"``."""
     return f"covers about {100 * coverage_of(runs, environments):.0f} %"
+
+
+def coverage_rows() -> list[tuple[int, list[tuple[int, float]]]]:
+    """The table for a footnote: (runs, [(environments, coverage), ...]) in order."""
+    return [
+        (n, [(e, AGGREGATE[n, e]) for m, e in sorted(AGGREGATE) if m == n])
+        for n in sorted({n for n, _ in AGGREGATE})
+    ]

@@ -154,7 +154,7 @@ def write_progress(cell: Cell, score: Score, value: float, rng: np.random.Genera
     ]
     with cell.progress.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*names, "loss", f"validation_{score.metric}"])
+        writer.writerow([*names, "loss", f"val_{score.metric}"])
         for e in range(epochs):
             writer.writerow([e + 1, (e + 1) * 256, (e + 1) * 40, e * 0.7, 365.0, 57.0, 1 / (e + 1), curve[e]])
 

@@ -1,0 +1,304 @@
+"""Figures for a paper and for the report: matplotlib, as SVG and PDF, the same bytes each time.
+
+Colours are Okabe and Ito's (2008), told apart by colour-blind readers; line styles and markers
+tell the series apart in grey print too.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from amago_suite.columns import Row
+from amago_suite.curves import Curves
+from amago_suite.layout import number
+from amago_suite.statistics import Floats
+
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a6761d")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, (8, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_INK, _SOFT, _LINE = "#1c2024", "#60646c", "#d9dbe0"
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": _SOFT,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "amago-suite",
+    "pdf.fonttype": 42,
+    "figure.dpi": 72,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure.
+
+    Attributes:
+        name: stem of its file.
+        title: one line, for a caption and for readers who cannot see it.
+        svg, pdf: its two forms.
+    """
+
+    name: str
+    title: str
+    svg: bytes
+    pdf: bytes
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    axes = figure.subplots()
+    axes.patch.set_alpha(0.0)
+    return figure, axes
+
+
+def _finish(figure: Figure, name: str, title: str, pdf: bool) -> Drawing:
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+    out = io.BytesIO()
+    if pdf:
+        figure.savefig(out, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    return Drawing(name, title, svg.getvalue(), out.getvalue())
+
+
+def _look(index: int) -> dict[str, Any]:
+    """Colour and dash of a series."""
+    return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)]}
+
+
+def _steps(value: float, _: float = 0.0) -> str:
+    """12000 -> 12k, 3000000 -> 3M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def draw_curves(curves: Curves, architectures: Sequence[str], pdf: bool = True) -> Drawing:
+    """Learning curves of one environment: mean over runs and 95 % t band, or the single runs."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(4.6, 3.0)
+        score = curves.environment.score
+        for architecture, curve in curves.of.items():
+            index = architectures.index(architecture)
+            colour = SERIES[index % len(SERIES)]
+            if np.isfinite(curve.low).any():
+                axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+            elif curve.n > 1:
+                for run in curve.runs:
+                    axes.plot(curve.steps, run, color=colour, alpha=0.4, linewidth=0.8)
+            axes.plot(curve.steps, curve.mean, label=f"{architecture} (n = {curve.n})", **_look(index))
+        if curves.column.endswith(score.metric):
+            low, high = sorted((score.low, score.high))
+            axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+            values = np.concatenate([c.mean[np.isfinite(c.mean)] for c in curves.of.values()])
+            if values.min() < low or values.max() > high:
+                axes.autoscale(axis="y")
+        axes.set_xlim(left=0)
+        axes.set_title(curves.environment.name)
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel(curves.label)
+        axes.xaxis.set_major_formatter(_steps)
+        axes.legend(loc="best", fontsize=8)
+        title = f"{curves.environment.name}: {curves.label} while training, mean over runs and 95 % t band"
+        return _finish(figure, f"curves-{curves.environment.name}", title, pdf)
+
+
+def draw_aggregates(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = True) -> Drawing | None:
+    """Aggregates with intervals, a panel for each statistic."""
+    statistics = list(dict.fromkeys(r["statistic"] for r in rows))
+    if not statistics:
+        return None
+    words = {"iqm": "IQM", "optimality_gap": "optimality gap\n(lower is better)"}
+    with matplotlib.rc_context({**_STYLE, "axes.titlelocation": "center", "axes.titleweight": "normal"}):
+        height = 0.9 + 0.34 * len(architectures)
+        figure = Figure(figsize=(9.4, height), layout="constrained")
+        figure.patch.set_alpha(0.0)
+        panels = figure.subplots(1, len(statistics), sharey=True, squeeze=False)[0]
+        for axes, statistic in zip(panels, statistics, strict=True):
+            axes.patch.set_alpha(0.0)
+            for row in (r for r in rows if r["statistic"] == statistic):
+                index = architectures.index(row["architecture"])
+                colour = SERIES[index % len(SERIES)]
+                if row["ci_low"] is not None and np.isfinite(row["ci_low"]):
+                    axes.plot([row["ci_low"], row["ci_high"]], [index, index], color=colour, linewidth=5, alpha=0.35,
+                              solid_capstyle="butt")  # fmt: skip
+                axes.plot(row["estimate"], index, MARKERS[index % len(MARKERS)], color=colour, markersize=6)
+            axes.set_title(words.get(statistic, statistic), fontsize=9)
+            axes.set_yticks(range(len(architectures)), architectures)
+            axes.set_ylim(len(architectures) - 0.5, -0.5)
+            axes.grid(axis="y", visible=False)
+            axes.margins(x=0.08)
+        title = "Normalised scores over environments with 95 % stratified bootstrap intervals"
+        return _finish(figure, "aggregate", title, pdf)
+
+
+def draw_profiles(
+    profiles: dict[str, tuple[Floats, Floats, Floats]],
+    thresholds: Floats,
+    architectures: Sequence[str],
+    pdf: bool = True,
+) -> Drawing | None:
+    """Performance profiles with pointwise bootstrap bands."""
+    if not profiles:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(4.6, 3.0)
+        for architecture, (line, low, high) in profiles.items():
+            index = architectures.index(architecture)
+            if np.isfinite(low).any():
+                axes.fill_between(
+                    thresholds, low, high, color=SERIES[index % len(SERIES)], alpha=0.18, linewidth=0
+                )
+            axes.plot(thresholds, line, label=architecture, **_look(index))
+        axes.set_title("Performance profile")
+        axes.set_xlabel("normalised score")
+        axes.set_ylabel("share of runs above")
+        axes.set_ylim(-0.03, 1.03)
+        axes.legend(loc="best", fontsize=8)
+        title = "Share of runs whose normalised score is above each threshold, with 95 % bootstrap bands"
+        return _finish(figure, "profiles", title, pdf)
+
+
+def draw_efficiency(
+    lines: dict[str, tuple[Floats, Floats]], architectures: Sequence[str], pdf: bool = True
+) -> Drawing | None:
+    """Sample efficiency: IQM over all environments against the share of the budget."""
+    if not lines:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(4.6, 3.0)
+        for architecture, (share, line) in lines.items():
+            axes.plot(share, line, label=architecture, **_look(architectures.index(architecture)))
+        axes.set_title("Sample efficiency")
+        axes.set_xlabel("share of the training budget")
+        axes.set_ylabel("IQM of normalised scores")
+        axes.set_xlim(0, 1)
+        axes.legend(loc="best", fontsize=8)
+        title = "Interquartile mean of normalised scores over all environments while training"
+        return _finish(figure, "sample-efficiency", title, pdf)
+
+
+def draw_improvement(rows: Sequence[Row], pdf: bool = True) -> Drawing | None:
+    """Probability of improvement of each pair, with intervals."""
+    shown = [r for r in rows if r["scope"] == "these environments" and r["improvement"] is not None]
+    if not shown:
+        return None
+    with matplotlib.rc_context({**_STYLE, "axes.titleweight": "bold"}):
+        figure, axes = _axes(4.6, 1.0 + 0.3 * len(shown))
+        for i, row in enumerate(shown):
+            low, high = row["improvement_low"], row["improvement_high"]
+            if low is not None and np.isfinite(low):
+                axes.plot(
+                    [low, high], [i, i], color=SERIES[0], linewidth=5, alpha=0.35, solid_capstyle="butt"
+                )
+            axes.plot(row["improvement"], i, "o", color=SERIES[0])
+        axes.axvline(0.5, color=_SOFT, linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(shown)), [f"{r['a']} over {r['b']}" for r in shown])
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlim(-0.03, 1.03)
+        axes.grid(axis="y", visible=False)
+        axes.set_title("Probability of improvement")
+        axes.set_xlabel("P(a run of the first beats one of the second)")
+        return _finish(figure, "improvement", "Probability of improvement with 95 % bootstrap intervals", pdf)
+
+
+def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = True) -> Drawing | None:
+    """Score against training time: one mark for every run."""
+    shown = [r for r in rows if r["wall_seconds"]]
+    if not shown:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(4.6, 3.0)
+        for index, architecture in enumerate(architectures):
+            points = [
+                (r["wall_seconds"] / 60, r["normalised"]) for r in shown if r["architecture"] == architecture
+            ]
+            if points:
+                x, y = zip(*points, strict=True)
+                axes.plot(
+                    x, y, MARKERS[index % len(MARKERS)], color=SERIES[index % len(SERIES)],
+                    label=architecture, alpha=0.75, markersize=4.5, linestyle="none",
+                )  # fmt: skip
+        axes.set_title("Cost against score")
+        axes.set_xlabel("training time of the run, minutes")
+        axes.set_ylabel("normalised score")
+        low, high = axes.get_xlim()
+        if high > 20 * max(low, 1e-3):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: number(value))
+        axes.legend(loc="best", fontsize=8)
+        return _finish(figure, "cost", "Normalised score of every run against its training time", pdf)
+
+
+# -- inside a page --------------------------------------------------------------------------------
+
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _SOFT: "var(--soft)",
+    _LINE: "var(--line)",
+    **{colour: f"var(--s{i})" for i, colour in enumerate(SERIES)},
+}
+
+
+def inline_svg(drawing: Drawing) -> str:
+    """The figure as an element of an HTML page: colours follow the page's theme.
+
+    Ids get the figure's name in front, so that figures of one page never share one, and
+    coordinates lose the decimals that no eye sees.
+    """
+    text = drawing.svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
+    used = set(
+        re.findall(r"#([A-Za-z][\w.-]*)", " ".join(re.findall(r'(?:url\([^)]*\)|href="[^"]*")', text)))
+    )
+
+    def rename(match: re.Match[str]) -> str:
+        return f' id="{drawing.name}-{match[1]}"' if match[1] in used else ""
+
+    text = re.sub(r'\s+id="([^"]*)"', rename, text)
+    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{drawing.name}-\1)", text)
+    text = re.sub(r'href="#([^"]*)"', rf'href="#{drawing.name}-\1"', text)
+    text = re.sub(r"-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
+    for colour, variable in _VARIABLES.items():
+        text = re.sub(re.escape(colour), variable, text, flags=re.I)
+    text = re.sub(r"font: (?:[^;\"]*?)([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r"\s*\n\s*", " ", text)
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0]
+    opening = f'<svg viewBox="0 0 {width} {height}" style="max-width:{float(width) * 1.4:.0f}px" role="img" aria-label="'
+    return re.sub(r"<svg [^>]*>", lambda _: opening + _escape(drawing.title) + '">', text, count=1)
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
