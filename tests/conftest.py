@@ -119,7 +119,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium for tests marked `browser` (a Playwright Browser), shared by a module's tests."""
+    """A headless Chromium (a Playwright Browser), shared by the tests of a module, all marked `browser`.
+
+    Playwright runs an event loop while it is open, so tests of the same module cannot call asyncio.run.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
