@@ -20,6 +20,8 @@ import numpy as np
 import envs_suite
 from amago.envs.amago_env import AMAGOEnv, logged_metrics
 from amago.errors import ConfigurationError
+from envs_suite.random_scores import RANDOM_SCORES
+from envs_suite.registry import Measured
 
 SEED = 0
 
@@ -73,11 +75,13 @@ def oracle_doors(size: int = 9, total_steps: int = 500, tasks: int = 200_000, se
     return float(((total_steps + 1) // (steps + 1)).mean())
 
 
-def _write(rows: dict[str, tuple[float, float, int]], seed: int) -> None:
+def _write(measured: dict[str, Measured]) -> None:
+    """Rewrite `envs_suite/random_scores.py`; entries that were not measured now stay."""
     path = Path(__file__).parents[1] / "envs_suite" / "random_scores.py"
     head = path.read_text().split("RANDOM_SCORES:")[0]
     lines = [
-        f'    "{i}": Measured({m:.4f}, {s:.4f}, {n}, {seed}),\n' for i, (m, s, n) in sorted(rows.items())
+        f'    "{env_id}": Measured({m.mean:.4f}, {m.standard_error:.4f}, {m.episodes}, {m.seed}),\n'
+        for env_id, m in sorted({**RANDOM_SCORES, **measured}.items())
     ]
     path.write_text(f"{head}RANDOM_SCORES: dict[str, Measured] = {{\n{''.join(lines)}}}\n")
     print(f"wrote {path}")
@@ -94,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.oracle:
         print(f"dark-key-to-door, known room: {oracle_doors(seed=options.seed):.2f} doors in 500 steps")
         return
-    rows: dict[str, tuple[float, float, int]] = {}
+    measured: dict[str, Measured] = {}
     print(f"{'environment':44} {'metric':8} {'mean':>9} {'s.e.':>8}  episodes (seed {options.seed})")
     for env_id in options.ids or envs_suite.ids():
         spec = envs_suite.get(env_id)
@@ -104,12 +108,12 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{env_id:44} left out: {error}")
             continue
         mean, error_of_mean = float(scores.mean()), float(scores.std(ddof=1)) / math.sqrt(len(scores))
-        rows[env_id] = (mean, error_of_mean, len(scores))
+        measured[env_id] = Measured(mean, error_of_mean, len(scores), options.seed)
         print(
             f"{env_id:44} {spec.score.metric:8} {mean:9.4f} {error_of_mean:8.4f}  {len(scores)}", flush=True
         )
     if options.write:
-        _write(rows, options.seed)
+        _write(measured)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _entry(name: str, level: int) -> EnvSpec:
         id=env_id,
         family="core",
         description=f"POPGym's {popgym_id}, with a step timer.",
-        licence="MIT (popgym)" + (", GPL-3.0 (mazelib)" if name.startswith("Labyrinth") else ""),
+        licence="MIT (popgym" + (", mazelib)" if name.startswith("Labyrinth") else ")"),
         score=_SCORE,
         horizon_of=horizon_of,
         factory=factory,
