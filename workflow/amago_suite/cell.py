@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from amago.errors import ConfigurationError
 
-from amago_suite.files import write_text
+from amago.errors import ConfigurationError
 from amago_suite.identity import evaluation_hash, train_hash
 
 CELL_FILE = "cell.yaml"
@@ -145,19 +144,6 @@ def cell_text(cell: Cell) -> str:
     """The text of ``cell.yaml``."""
     body = yaml.dump(cell.to_dict(), Dumper=_BlockDumper, sort_keys=False, allow_unicode=True, width=1000)
     return f"# Written by amago-suite from the suite file; edit that one, not this.\n{body}"
-
-
-def write_cell(cell: Cell) -> bool:
-    """Write ``cell.yaml`` unless it already says the same. Returns whether it was written."""
-    path = cell.folder / CELL_FILE
-    text = cell_text(cell)
-    try:
-        if path.read_text() == text:
-            return False
-    except FileNotFoundError:
-        pass
-    write_text(path, text, durable=False)
-    return True
 
 
 def read_cell(folder: Path) -> Cell:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import gin
-from amago.errors import ConfigurationError
-from amago.registry import nearest
 from gin import config as gin_config
 from gin import config_parser
+
+from amago.errors import ConfigurationError
+from amago.registry import nearest
 
 #: Packages whose modules a gin file may name in an ``import`` statement.
 IMPORTABLE = ("amago", "envs_suite")
@@ -140,7 +141,9 @@ def parse_layer(text: str, source: str) -> Layer:
     except tokenize.TokenError as error:  # an open bracket at the end of the text
         raise ConfigurationError(f"{source}: {_first_line(error.args[0])}") from error
     except ValueError as error:  # not a literal
-        raise ConfigurationError(f"{source}:{line}: this value is no literal, @reference or %macro") from error
+        raise ConfigurationError(
+            f"{source}:{line}: this value is no literal, @reference or %macro"
+        ) from error
     return Layer(bindings, macros)
 
 
@@ -184,7 +187,9 @@ class Bindings:
             value = self._inline(binding.value, binding.source, ())
             if value is gin.REQUIRED:
                 name = f"{selector.rsplit('.', 1)[-1]}.{parameter}"
-                raise ConfigurationError(f"{binding.source}: `{name}` is required, but no later layer sets it")
+                raise ConfigurationError(
+                    f"{binding.source}: `{name}` is required, but no later layer sets it"
+                )
             prefix = f"{scope}/" if scope else ""
             lines.append(f"{prefix}{selector}.{parameter} = {_format(value)}")
         return "\n".join(lines) + "\n"
@@ -256,9 +261,13 @@ def _check_parameter(selector: str, parameter: str) -> None:
     denied = bool(configurable.denylist) and parameter in configurable.denylist
     if denied or not allowed or not gin_config._might_have_parameter(configurable.wrapped, parameter):
         known = [
-            p for p in inspect.signature(configurable.wrapped).parameters if p not in ("self", "args", "kwargs")
+            p
+            for p in inspect.signature(configurable.wrapped).parameters
+            if p not in ("self", "args", "kwargs")
         ]
-        raise ConfigurationError(f"`{name}` has no parameter {parameter!r}; {nearest(parameter, sorted(known))}")
+        raise ConfigurationError(
+            f"`{name}` has no parameter {parameter!r}; {nearest(parameter, sorted(known))}"
+        )
 
 
 def _check_import(statement: config_parser.ImportStatement) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from amago.errors import ConfigurationError
 from amago.registry import nearest
-
 from amago_suite.cell import Cell, Checkpoints, Evaluation, cell_folder, hash_cell
 from amago_suite.files import read_json, write_json
 from amago_suite.paths import ARCHITECTURES, BASE_GIN, ENVIRONMENTS, RESULTS, SUITES, shown
@@ -98,7 +97,9 @@ def suite_file(suite: str) -> Path:
         path = SUITES / f"{suite}.yaml"
         known = sorted(file.stem for file in SUITES.glob("*.yaml"))
         if suite not in known:
-            raise ConfigurationError(f"unknown suite {suite!r}; {nearest(suite, known)} (or give a path to a .yaml file)")
+            raise ConfigurationError(
+                f"unknown suite {suite!r}; {nearest(suite, known)} (or give a path to a .yaml file)"
+            )
     if not _NAME.fullmatch(path.stem) or path.suffix not in (".yaml", ".yml"):
         raise ConfigurationError(
             f"{path.name!r} cannot name a suite: lower-case letters, digits and single hyphens, then .yaml"
@@ -215,7 +216,9 @@ class _Planner:
             threads=self.setting("threads", defaults("suite")["threads"]),
             segment_epochs=segment,
             budget_epochs=environment.budget_epochs,
-            checkpoints=Checkpoints(**{**defaults("suite", "checkpoint"), **self.content.get("checkpoint", {})}),
+            checkpoints=Checkpoints(
+                **{**defaults("suite", "checkpoint"), **self.content.get("checkpoint", {})}
+            ),
             evaluation=_evaluation(self.setting("evaluation", {})),
             train_hash="",
             evaluation_hash="",
@@ -254,7 +257,9 @@ class _Planner:
         path = ARCHITECTURES / f"{architecture['id']}.gin"
         if not path.is_file():
             known = architecture_names()
-            raise ConfigurationError(f"unknown architecture {architecture['id']!r}; {nearest(architecture['id'], known)}")
+            raise ConfigurationError(
+                f"unknown architecture {architecture['id']!r}; {nearest(architecture['id'], known)}"
+            )
         yield self.layer_of(path)
         suite = shown(self.file)
         yield self.layer(self.content.get("gin", ""), f"{suite}: gin")

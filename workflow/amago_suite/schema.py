@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
 from amago.errors import ConfigurationError
 from amago.registry import nearest
-
 from amago_suite.paths import SCHEMAS, shown
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _WORDS = {
 }
 
 
-class _Loader(_Base):  # type: ignore[misc]
+class _Loader(_Base):
     """A safe loader that refuses a key given twice (plain YAML keeps the last one, silently)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -134,7 +134,9 @@ def _explain(error: ValidationError) -> str:
             known = sorted(error.schema["properties"])
             unknown = sorted(str(key) for key in value if key not in error.schema["properties"])
             hint = nearest(unknown[0], known)
-            return f"unknown key {unknown[0]!r}; {hint}" + ("" if "known:" in hint else f" (allowed: {', '.join(known)})")
+            return f"unknown key {unknown[0]!r}; {hint}" + (
+                "" if "known:" in hint else f" (allowed: {', '.join(known)})"
+            )
         case "required":
             missing = [key for key in limit if key not in value]
             return f"the key {missing[0]!r} is missing"

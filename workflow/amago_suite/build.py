@@ -1,0 +1,119 @@
+"""From a cell to an `Experiment`: the one place where the pipeline meets the agent library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amago_suite.cell import Cell
+
+if TYPE_CHECKING:
+    from amago import Experiment
+    from amago.envs import AMAGOEnv
+
+#: The run's folder inside ``state/``.
+RUN_NAME = "run"
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def limit_threads(threads: int) -> None:
+    """Keep numpy's and torch's pools at the cell's threads. Works only before they are imported."""
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+
+
+def apply_gin(cell: Cell, extra: str = "") -> None:
+    """Make the cell's bindings gin's whole configuration.
+
+    Args:
+        cell: its ``gin`` is used as it is.
+        extra: more bindings, which win (for checks, never for results).
+    """
+    import gin
+
+    from amago_suite.gin_layers import register_configurables
+
+    register_configurables()
+    gin.clear_config()
+    gin.parse_config(cell.gin + extra)
+
+
+def environment_maker(cell: Cell, split: str, actors: int) -> Callable[[], AMAGOEnv]:
+    """A function that builds the cell's environment.
+
+    Args:
+        cell: says which.
+        split: "train" or "eval".
+        actors: instances in one environment where it is vectorised; ignored where it is not.
+    """
+    import envs_suite
+
+    spec = envs_suite.get(cell.env_id)
+    count = actors if spec.vectorised else 1
+    return lambda: spec.make(cell.env_params, num_envs=count, split=split, name=cell.environment)  # type: ignore[arg-type]
+
+
+def build_experiment(
+    cell: Cell,
+    *,
+    state: Path,
+    log_dir: Path,
+    resume: str = "never",
+    epochs: int | None = None,
+    actors: int | None = None,
+    on_epoch_end: Callable[[dict[str, Any]], None] | None = None,
+) -> Experiment:
+    """The cell's experiment, not started yet. Its gin bindings must have been applied.
+
+    Args:
+        cell: what to build.
+        state: folder of replay and checkpoints.
+        log_dir: folder of progress.csv.
+        resume: "auto" goes on from the newest checkpoint in ``state``.
+        epochs: budget; the cell's by default.
+        actors: instead of gin's ``Experiment.parallel_actors``.
+        on_epoch_end: called with every epoch's row.
+    """
+    import gin
+
+    import envs_suite
+    from amago import DiskTrajDataset, Experiment
+
+    if actors is None:
+        try:
+            actors = int(gin.query_parameter("Experiment.parallel_actors"))
+        except ValueError:
+            actors = int(Experiment.__init__.__kwdefaults__["parallel_actors"])
+    spec = envs_suite.get(cell.env_id)
+    return Experiment(
+        run_name=RUN_NAME,
+        ckpt_base_dir=state,
+        dataset=DiskTrajDataset(dset_root=state, dset_name="replay"),
+        make_train_env=environment_maker(cell, "train", actors),
+        make_val_env=environment_maker(cell, "eval" if spec.samples_tasks else "train", actors),
+        env_mode="vectorized" if spec.vectorised else "sync",
+        parallel_actors=actors,
+        epochs=cell.budget_epochs if epochs is None else epochs,
+        seed=cell.seed,
+        force_reset_train_envs_every=cell.segment_epochs,
+        ckpt_interval=cell.checkpoints.every_epochs,
+        keep_last_checkpoints=cell.checkpoints.keep,
+        resume=resume,
+        log_dir=log_dir,
+        verbose=False,
+        on_epoch_end=on_epoch_end,
+    )

@@ -1,0 +1,271 @@
+"""The command line: `amago-suite run | check | status | tables | train | evaluate | envs | architectures`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amago.errors import AmagoError, ConfigurationError, TrainingInterrupted
+from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
+
+app = typer.Typer(
+    name="amago-suite",
+    help="Environments x architectures x seeds: train, evaluate, and one honest table.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Suite = Annotated[str, typer.Argument(help="A suite in config/suites/, or a path to a YAML file.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="The small size that the suite states.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+CellFolder = Annotated[Path, typer.Argument(help="results/SUITE/ENVIRONMENT/ARCHITECTURE/seed_N")]
+Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]
+
+
+def main() -> None:
+    """Run a command; errors are one line, and the exit code says whose they are."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _fail(error, USAGE)
+    except AmagoError as error:
+        _fail(error, FAILED)
+    except TrainingInterrupted as error:
+        print(f"interrupted: {error}", file=sys.stderr)
+        sys.exit(RESUMABLE)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(RESUMABLE)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(DONE)
+
+
+def _fail(error: AmagoError, code: int) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(context: typer.Context, suite: Suite, smoke: Smoke = False) -> None:
+    """Run a suite to its tables: only what is missing, from where it stopped. Further options go to Snakemake."""
+    from amago_suite.runner import run as run_suite
+
+    raise typer.Exit(run_suite(suite, context.args, smoke=smoke))
+
+
+@app.command()
+def train(
+    folder: CellFolder, parent: Parent = None, log: Annotated[str | None, typer.Option(hidden=True)] = None
+) -> None:
+    """Train one cell by hand, exactly as a suite would."""
+    from amago_suite.train import train as train_cell
+
+    raise typer.Exit(train_cell(folder, parent=parent, log=log))
+
+
+@app.command()
+def evaluate(folder: CellFolder, parent: Parent = None) -> None:
+    """Evaluate one trained cell by hand, exactly as a suite would."""
+    from amago_suite.evaluate import evaluate as evaluate_cell
+
+    raise typer.Exit(evaluate_cell(folder, parent=parent))
+
+
+@app.command()
+def check(suite: Suite, smoke: Smoke = False, as_json: Json = False) -> None:
+    """Build every (environment, architecture) of a suite: one rollout, one update, nothing is kept."""
+    from dataclasses import asdict
+
+    from amago_suite.check import check as check_grid
+    from amago_suite.grid import plan
+
+    grid = plan(suite, smoke=smoke)
+    checked = check_grid(grid)
+    if as_json:
+        _print_json([asdict(row) for row in checked])
+    else:
+        _print_table(
+            ["environment", "architecture", "parameters", "seconds", "result"],
+            [
+                [c.environment, c.architecture, f"{c.parameters or 0:,}", f"{c.seconds:.1f}", c.error or "ok"]
+                for c in checked
+            ],
+        )
+        cells = f"{len(grid)} cells: {len(grid.environments)} environments x {len(grid.architectures)} architectures"
+        print(f"\n{cells} x {len(grid.seeds)} seeds")
+    if any(row.error for row in checked):
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+def status(
+    suite: Suite,
+    smoke: Smoke = False,
+    as_json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Every cell, however many there are.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until Ctrl-C.")] = False,
+) -> None:
+    """What is done, running, waiting, or failed and why."""
+    import time
+
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from amago_suite.display import clock, status_table
+    from amago_suite.status import Overview, Watcher
+
+    grid = _planned(suite, smoke)
+    watcher = Watcher(grid)
+    if as_json:
+        overview = watcher.look()
+        _print_json(
+            {
+                "suite": grid.suite,
+                "counts": overview.count(),
+                "seconds_left": overview.seconds_left(),
+                "cells": [cell.to_dict() for cell in overview.cells],
+            }
+        )
+        return
+
+    def view() -> Group:
+        found = watcher.look()
+        look = Overview(grid, found.cells, max(len(found.running), 1))
+        counts = ", ".join(f"{count} {state}" for state, count in look.count().items())
+        left = look.seconds_left() if look.running else None
+        ends = f"; about {clock(left)} left" if left is not None else ""
+        table = status_table(look, every=every or len(grid) <= 60)
+        return Group(table, f"\n{grid.suite}: {counts}{ends}")
+
+    console = Console()
+    if not watch:
+        console.print(view())
+        return
+    with Live(view(), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(2.0)
+            live.update(view(), refresh=True)
+
+
+@app.command()
+def tables(
+    suite: Annotated[str | None, typer.Argument(help="A suite, or nothing with --plan.")] = None,
+    smoke: Smoke = False,
+    as_json: Json = False,
+    plan_file: Annotated[Path | None, typer.Option("--plan", hidden=True)] = None,
+    complete: Annotated[bool, typer.Option("--complete", hidden=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
+) -> None:
+    """Tables and report from what is finished so far, in results/SUITE/partial/."""
+    from amago_suite.grid import read_plan
+    from amago_suite.report import write_report
+    from amago_suite.tables import write_tables
+
+    if plan_file is None and suite is None:
+        raise ConfigurationError("which suite? `amago-suite tables SUITE`")
+    grid = read_plan(plan_file) if plan_file is not None else _planned(str(suite), smoke)
+    result = write_tables(grid.folder, grid, partial=not complete)
+    write_report(grid.folder, grid, partial=not complete)
+    if as_json:
+        _print_json({"folder": str(result.folder), "missing": result.missing, "partial": result.partial})
+    elif not quiet:
+        print(result.markdown)
+
+
+@app.command()
+def envs(
+    env_id: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None, as_json: Json = False
+) -> None:
+    """Environments that a suite file can name."""
+    import envs_suite
+
+    if env_id is not None:
+        spec = envs_suite.get(env_id)
+        facts: dict[str, Any] = {
+            "id": spec.id,
+            "family": spec.family,
+            "description": spec.description,
+            "horizon": spec.horizon({}),
+            "score": f"{spec.score.metric}, {spec.score.direction} is better, {spec.score.low:g} to {spec.score.high:g}",
+            "bounds from": spec.score.source,
+            "licence": spec.licence,
+        }
+        if as_json:
+            _print_json({**facts, "params": spec.params})
+            return
+        for key, value in facts.items():
+            print(f"{key:>12}  {value}")
+        if spec.parameters:
+            print()
+            _print_table(
+                ["parameter", "default", "allowed", "meaning"],
+                [[name, str(p.default), p.allowed, p.doc] for name, p in spec.parameters.items()],
+            )
+        return
+    specs = [envs_suite.get(name) for name in envs_suite.ids()]
+    if as_json:
+        _print_json(
+            [
+                {
+                    "id": s.id,
+                    "family": s.family,
+                    "horizon": s.horizon({}),
+                    "metric": s.score.metric,
+                    "description": s.description,
+                }
+                for s in specs
+            ]
+        )
+        return
+    _print_table(
+        ["id", "family", "horizon", "score", "description"],
+        [[s.id, s.family, str(s.horizon({})), s.score.metric, s.description] for s in specs],
+    )
+
+
+@app.command()
+def architectures(as_json: Json = False) -> None:
+    """Architectures that a suite file can name."""
+    from amago_suite.grid import architecture_names
+    from amago_suite.paths import ARCHITECTURES
+
+    rows = []
+    for name in architecture_names():
+        first = (ARCHITECTURES / f"{name}.gin").read_text().splitlines()[0]
+        rows.append({"id": name, "description": first.lstrip("# ").strip()})
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(["id", "description"], [[row["id"], row["description"]] for row in rows])
+
+
+def _planned(suite: str, smoke: bool) -> Any:
+    from amago_suite.grid import plan
+
+    return plan(suite, smoke=smoke)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(value) for value in row))
+    console = Console()
+    # Into a file or a pipe: one line a row, however long.
+    (console if console.is_terminal else Console(width=250)).print(table)

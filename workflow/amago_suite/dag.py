@@ -1,0 +1,90 @@
+"""What the Snakefile calls: planning, parameters of rules, and what happens around the jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from amago.errors import AmagoError
+from amago_suite.cell import Cell
+from amago_suite.exits import USAGE
+from amago_suite.grid import Grid, plan, read_plan
+from amago_suite.identity import digest
+from amago_suite.ownership import clear_owner, write_owner
+from amago_suite.paths import RESULTS, shown
+from amago_suite.prepare import check_results, prepare
+from amago_suite.schema import validate
+
+DEFAULT_SUITE = "quick"
+
+
+def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
+    """The grid that Snakemake's ``config`` asks for. Wrong input ends the process with one line.
+
+    Args:
+        config: keys ``suite``, ``smoke`` and ``results``.
+        main: whether this is the process that a person started. Jobs that parse the Snakefile again
+            read the plan that it left.
+    """
+    # Jobs find the same installation as this process, also where its environment is not activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    try:
+        validate(dict(config), "config", Path("--config"))
+        suite = str(config.get("suite", DEFAULT_SUITE))
+        smoke = bool(config.get("smoke", False))
+        results = Path(config.get("results", RESULTS))
+        if not main:
+            name = f"{Path(suite).stem}-smoke" if smoke else Path(suite).stem
+            return read_plan(results / name / "plan.json")
+        grid = plan(suite, smoke=smoke, results=results)
+        check_results(grid)
+        return grid
+    except AmagoError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(USAGE)
+
+
+def reader(grid: Grid) -> Callable[[Callable[[Cell], Any]], Callable[[Any], Any]]:
+    """``of(lambda cell: ...)`` makes a rule's parameter function from a function of its cell."""
+    cells = {(cell.environment, cell.architecture, str(cell.seed)): cell for cell in grid}
+
+    def of(value: Callable[[Cell], Any]) -> Callable[[Any], Any]:
+        def parameter(wildcards: Any) -> Any:
+            return value(cells[wildcards.environment, wildcards.architecture, wildcards.seed])
+
+        return parameter
+
+    return of
+
+
+def pattern(grid: Grid, *parts: str) -> str:
+    """A path below the suite's results, with wildcards left open."""
+    return str(Path(grid.folder, *parts))
+
+
+def grid_digest(grid: Grid) -> str:
+    """Changes when the tables' content would."""
+    return digest([grid.title, grid.description, [cell.evaluation_hash for cell in grid]])
+
+
+def on_start(grid: Grid) -> None:
+    """Before the first job: old results aside, every cell.yaml in place, failures forgotten."""
+    write_owner(grid)
+    for cell, where in prepare(grid):
+        print(f"{cell.label}: settings changed; its old results are in {shown(where)}", file=sys.stderr)
+
+
+def on_success(grid: Grid) -> None:
+    """After the last job."""
+    clear_owner(grid)
+
+
+def on_error(grid: Grid) -> None:
+    """After a failure or an interruption: partial tables, outside of every declared output."""
+    command = [sys.executable, "-m", "amago_suite", "tables", "--plan", str(grid.plan_file), "--quiet"]
+    subprocess.run(command, check=False)
+    clear_owner(grid)

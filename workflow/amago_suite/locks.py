@@ -1,0 +1,223 @@
+"""Who works on a cell or a suite: owners, locks with a heartbeat, and dying with one's launcher.
+
+A lock is a file that appears whole (a hard link of a finished file) and names its owner. It holds
+on shared file systems too, because nothing relies on ``flock``: an owner on this machine is dead
+when its process is gone, one elsewhere when its heartbeat has stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from amago.errors import AmagoError
+
+#: Seconds between two heartbeats, and without one after which an owner elsewhere counts as dead.
+HEARTBEAT = 10.0
+DEAD_AFTER = 120.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, so that it cannot be mistaken for a later one with the same number."""
+
+    host: str
+    pid: int
+    started: float  #: seconds since the epoch; 0 where the system does not say
+    job: str | None = None  #: the scheduler's job id
+    token: str = ""  #: tells two locks of one process apart
+
+    @classmethod
+    def this(cls, token: str = "") -> Owner:
+        """This process."""
+        return cls.of(os.getpid(), token)
+
+    @classmethod
+    def of(cls, pid: int, token: str = "") -> Owner:
+        """A process of this machine."""
+        return cls(socket.gethostname(), pid, _started(pid) or 0.0, os.environ.get("SLURM_JOB_ID"), token)
+
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def running(self) -> bool:
+        """Whether that very process lives; only meaningful `here`."""
+        started = _started(self.pid)
+        return started is not None and (not self.started or abs(started - self.started) < 1.0)
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}"
+
+
+def _started(pid: int) -> float | None:
+    """When a process of this machine began, or None where it is gone (or only waits to be reaped)."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+    except psutil.AccessDenied:
+        return 0.0
+
+
+def read_owner(path: Path) -> Owner | None:
+    """The owner that a lock or owner file names, or None."""
+    try:
+        return Owner(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return None
+
+
+def is_alive(path: Path, owner: Owner) -> bool:
+    """Whether the owner of the lock ``path`` still works."""
+    if owner.here:
+        return owner.running
+    try:
+        # Both times come from the file system's clock, so machines whose clocks differ agree.
+        probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.clock")
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        return now - path.stat().st_mtime < DEAD_AFTER
+    except FileNotFoundError:
+        return False
+
+
+class RunLock:
+    """At most one process works on a cell.
+
+    Args:
+        path: the lock file.
+        on_lost: called from the heartbeat's thread when another process took the lock over.
+
+    Example::
+
+        with RunLock(cell.state / "lock"):
+            ...
+    """
+
+    def __init__(self, path: Path, on_lost: Callable[[], None] | None = None) -> None:
+        self.path = path
+        self._on_lost = on_lost
+        self._owner = Owner.this(secrets.token_hex(8))
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def try_acquire(self) -> Owner | None:
+        """Take the lock if it is free or its owner is dead. Returns the owner who lives, else None."""
+        for _ in range(100):
+            if self._create():
+                self._thread = threading.Thread(target=self._beat, daemon=True, name="lock heartbeat")
+                self._thread.start()
+                return None
+            owner = read_owner(self.path)
+            if owner is not None and is_alive(self.path, owner):
+                return owner
+            self._remove_dead(owner)
+        raise AmagoError(f"cannot take the lock {self.path}; if nothing works on this cell, delete it")
+
+    def acquire(self, waiting: Callable[[Owner], None] | None = None, poll: float = 1.0) -> None:
+        """Wait until the lock is ours. ``waiting`` is called once, with the owner waited for."""
+        owner = self.try_acquire()
+        if owner is not None and waiting is not None:
+            waiting(owner)
+        while owner is not None:
+            time.sleep(poll)
+            owner = self.try_acquire()
+
+    def release(self) -> None:
+        """Give the lock back; harmless when it is not ours."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if read_owner(self.path) == self._owner:
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> RunLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _create(self) -> bool:
+        """Put a finished lock file in place; False where one is already there."""
+        draft = self.path.with_name(f".{self.path.name}.{self._owner.token}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(asdict(self._owner)))
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise AmagoError(f"cannot write {self.path}: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+        return True
+
+    def _remove_dead(self, dead: Owner | None) -> None:
+        """Move a dead owner's lock away, and put it back if it was someone else's by then."""
+        aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.dead")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        found = read_owner(aside)
+        if found != dead and found is not None:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, self.path)
+        aside.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                if read_owner(self.path) != self._owner:
+                    if self._on_lost is not None:
+                        self._on_lost()
+                    return
+                os.utime(self.path)
+            except OSError:
+                continue  # a file system that is away for a moment
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> bool:
+    """Ask the kernel for signal ``number`` when the process that started this one ends.
+
+    Args:
+        number: the signal to get.
+        parent: id of that process.
+
+    Returns:
+        False when it had already ended. Where the kernel cannot do this (other than Linux), True:
+        the lock lets a later run wait for this process instead.
+    """
+    if sys.platform != "linux":
+        return True
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    # It may have ended between our start and that call, and then no signal comes.
+    return os.getppid() == parent

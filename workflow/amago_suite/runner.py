@@ -1,0 +1,281 @@
+"""`amago-suite run SUITE`: the front door around Snakemake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from rich.console import Console
+
+from amago.errors import AmagoError
+from amago_suite.display import REFRESH, Display
+from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
+from amago_suite.grid import Grid, plan
+from amago_suite.locks import die_with_parent
+from amago_suite.ownership import check_owner, clear_owner, remove_stale_locks, write_owner
+from amago_suite.paths import PROFILE, RESULTS, SNAKEFILE, shown
+from amago_suite.prepare import check_results, prepare
+from amago_suite.status import Watcher
+
+#: Options after which Snakemake only says or changes something, and no display is wanted.
+_NO_JOBS = frozenset(
+    [
+        "-n",
+        "--dry-run",
+        "--dryrun",
+        "--unlock",
+        "--lint",
+        "--list",
+        "--list-rules",
+        "--dag",
+        "--rulegraph",
+        "--filegraph",
+        "--summary",
+        "--detailed-summary",
+        "--report",
+        "--cleanup-metadata",
+        "--touch",
+        "-t",
+        "--help",
+        "-h",
+        "--version",
+        "-v",
+        "--archive",
+    ]
+)
+_CORES = ("-c", "--cores", "-j", "--jobs", "--profile", "-e", "--executor")
+_CONFIG = ("--config", "-C")
+
+
+def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Console | None = None) -> int:
+    """Run a suite to its tables.
+
+    Args:
+        suite: name or path.
+        options: passed on to Snakemake.
+        smoke: the small size of the suite.
+        console: where to write; standard output by default.
+
+    Returns:
+        Exit code: 0 done, 1 a run failed, 2 wrong Snakemake options, 75 interrupted.
+
+    Raises:
+        AmagoError: wrong input, found before anything starts.
+    """
+    console = console or Console()
+    options, config = _split_config(options)
+    smoke = smoke or config.pop("smoke", "").lower() == "true"
+    results = Path(config.pop("results", str(RESULTS)))
+    grid = plan(suite, smoke=smoke, results=results)
+    check_results(grid)
+    config |= {"suite": suite, "smoke": str(smoke), "results": str(results)}
+    command = _command(options, config)
+    if _NO_JOBS.intersection(options):
+        return subprocess.run(command, check=False).returncode
+    if check_owner(grid):
+        removed = remove_stale_locks(grid)
+        if removed:
+            console.print("An earlier run was killed; its lock is removed and it goes on where it was.")
+    for cell, where in prepare(grid):
+        console.print(f"{cell.label}: settings changed; its old results are in {shown(where)}", markup=False)
+    return _Run(grid, command, _slots(grid, command), console).wait()
+
+
+class _Run:
+    """One Snakemake process, watched to its end."""
+
+    def __init__(self, grid: Grid, command: list[str], slots: int, console: Console) -> None:
+        self.grid = grid
+        self.command = command
+        self.console = console
+        self.watcher = Watcher(grid, slots)
+        self.log = grid.folder / "logs" / "snakemake.log"
+        self.interrupted = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def wait(self) -> int:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        previous = {number: signal.signal(number, self._on_signal) for number in handled}
+        began = time.time()
+        try:
+            with self.log.open("wb") as log:
+                self.process = self._start(log)
+                write_owner(self.grid, self.process.pid)
+                code = self._watch(self.process)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        clear_owner(self.grid)
+        return self._conclude(code, began)
+
+    def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        parent = os.getpid()
+
+        def before() -> None:
+            # Killing this process must not leave Snakemake behind; its jobs follow it in turn.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if not die_with_parent(signal.SIGKILL, parent):
+                os._exit(RESUMABLE)
+
+        # A session of its own: a Ctrl-C in the terminal reaches this process only, which then ends
+        # the others in order.
+        return subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=before,
+        )
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> int:
+        with Display(self.watcher.look, self.console) as display:
+            said = 0
+            while True:
+                try:
+                    code = process.wait(timeout=REFRESH)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+                if self.interrupted > said:
+                    said = self.interrupted
+                    self.console.print("Stopping: running cells write a checkpoint first ...")
+                    self._stop(process)
+                display.update()
+            if self.interrupted > said:
+                self._stop(process)
+            display.update(last=True)
+        return code
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted += 1
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Snakemake first, so that it retries nothing, then the jobs, which checkpoint and leave."""
+        import psutil
+
+        try:
+            jobs = psutil.Process(process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        for job in jobs:
+            try:
+                job.terminate()
+            except psutil.NoSuchProcess:
+                continue
+
+    def _conclude(self, code: int, began: float) -> int:
+        overview = self.watcher.look()
+        suite = _typed(self.grid)
+        if self.interrupted and code != 0:
+            self.console.print(f"Interrupted. `amago-suite run {suite}` goes on from here.", markup=False)
+            return RESUMABLE
+        if code == 0:
+            self._print_tables(self.grid.folder / "tables")
+            return DONE
+        if overview.failed:
+            self._print_tables(self.grid.folder / "partial", newer_than=began)
+            for status in overview.failed:
+                text = f"error: {status.cell.label}: {status.error} (log: {shown(status.log) if status.log else '?'})"
+                print(text, file=sys.stderr, flush=True)
+            count = len(overview.failed)
+            print(
+                f"error: {count} of {len(self.grid)} runs failed; `amago-suite run {suite}` tries them again",
+                file=sys.stderr,
+                flush=True,
+            )
+            return FAILED
+        print(f"error: Snakemake stopped (exit code {code}):", file=sys.stderr)
+        for line in _last_lines(self.log, 15):
+            print(f"  {line}", file=sys.stderr)
+        print(f"  whole log: {shown(self.log)}", file=sys.stderr, flush=True)
+        return USAGE if code == USAGE else FAILED
+
+    def _print_tables(self, folder: Path, newer_than: float = 0.0) -> None:
+        path = folder / "scores.md"
+        if not path.is_file() or path.stat().st_mtime < newer_than:
+            return
+        self.console.print()
+        print(path.read_text().rstrip(), flush=True)
+        report = folder.parent / "report.html" if folder.name == "tables" else folder / "report.html"
+        print(
+            f"\ntables: {shown(folder)}/" + (f"   report: {shown(report)}" if report.is_file() else ""),
+            flush=True,
+        )
+
+
+def _command(options: Sequence[str], config: dict[str, str]) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
+    if not any(option.split("=")[0] == "--workflow-profile" for option in options):
+        command += ["--workflow-profile", str(PROFILE)]
+    if not any(option.split("=")[0] in _CORES or option[:2] in ("-c", "-j") for option in options):
+        command += ["--cores", str(available_cores())]
+    return [*command, *options, "--config", *(f"{key}={value}" for key, value in config.items())]
+
+
+def _split_config(options: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take `--config a=b c=d` out of the options: given twice, Snakemake keeps only the last."""
+    rest: list[str] = []
+    config: dict[str, str] = {}
+    inside = False
+    for option in options:
+        if option in _CONFIG:
+            inside = True
+        elif inside and "=" in option and not option.startswith("-"):
+            key, _, value = option.partition("=")
+            config[key] = value
+        else:
+            inside = False
+            rest.append(option)
+    return rest, config
+
+
+def available_cores() -> int:
+    """CPUs that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _slots(grid: Grid, command: Sequence[str]) -> int:
+    """Cells that can run side by side, for the estimate of the end."""
+    cores: Any = available_cores()
+    for index, option in enumerate(command):
+        name, _, value = option.partition("=")
+        if name in ("-c", "--cores", "-j", "--jobs"):
+            cores = value or (command[index + 1] if index + 1 < len(command) else "")
+    try:
+        count = int(cores)
+    except ValueError:
+        count = available_cores()
+    return max(count // max(cell.threads for cell in grid), 1)
+
+
+def _typed(grid: Grid) -> str:
+    """The suite as a person would type it."""
+    from amago_suite.paths import SUITES
+
+    name = grid.file.stem if grid.file.parent == SUITES else str(grid.file)
+    return f"{name} --smoke" if grid.suite != grid.file.stem else name
+
+
+def _last_lines(path: Path, count: int) -> list[str]:
+    try:
+        return [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-count:]
+    except OSError:
+        return []
+
+
+__all__ = ["AmagoError", "available_cores", "run"]

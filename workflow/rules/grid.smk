@@ -1,0 +1,14 @@
+# The planned grid, and how rules look up the settings of a cell.
+
+from amago_suite import dag
+
+GRID = dag.load_grid(config, main=workflow.is_main_process)
+CELL = dag.pattern(GRID, "{environment}", "{architecture}", "seed_{seed}")
+LOGS = dag.pattern(GRID, "logs", "{environment}", "{architecture}", "seed_{seed}")
+of = dag.reader(GRID)
+
+
+wildcard_constraints:
+    environment="[a-z0-9-]+",
+    architecture="[a-z0-9-]+",
+    seed="[0-9]+",
