@@ -65,10 +65,9 @@ class ClippedCategorical(ActionDistribution, pyd.Categorical):
     def greedy(self) -> Tensor:
         return self.probs.argmax(-1)
 
-    @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Indices (*sample_shape, ...), int64."""
-        probs = self.probs.expand(*sample_shape, *self.probs.shape)
+        probs = self.probs.detach().expand(*sample_shape, *self.probs.shape)
         # the first of A exponential clocks of rate p rings; no check here makes a GPU wait
         return (probs / torch.empty_like(probs).exponential_()).argmax(-1)
 
@@ -80,6 +79,77 @@ class ClippedCategorical(ActionDistribution, pyd.Categorical):
     def stored_log_prob(self, action: Tensor) -> Tensor:
         """(..., 1) for one-hot ``action`` (..., A)."""
         return (action * self.logits).sum(-1, keepdim=True)
+
+
+class OneHotActions(ActionDistribution):
+    """A categorical whose actions are one-hot vectors (..., A).
+
+    ``rsample`` is straight-through Gumbel-softmax (arXiv 1611.01144): one-hot forward, the gradient of
+    the soft sample backward.
+
+    Args:
+        categorical: batch shape (...), A categories.
+        temperature: of the soft sample.
+    """
+
+    has_rsample = True
+
+    def __init__(self, categorical: pyd.Categorical, temperature: float) -> None:
+        self.categorical, self.temperature = categorical, temperature
+        super().__init__(categorical.batch_shape, categorical.probs.shape[-1:], validate_args=False)
+
+    @property
+    def probs(self) -> Tensor:
+        """(..., A)."""
+        return self.categorical.probs
+
+    @property
+    def logits(self) -> Tensor:
+        """Log-probabilities (..., A)."""
+        return self.categorical.logits
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs
+
+    @property
+    def greedy(self) -> Tensor:
+        return self._one_hot(self.probs)
+
+    mode = greedy
+
+    @staticmethod
+    def _one_hot(scores: Tensor) -> Tensor:
+        # a comparison, not scatter, which has no batched form for stacked seeds
+        index = torch.arange(scores.shape[-1], device=scores.device)
+        return (index == scores.argmax(-1, keepdim=True)).to(scores.dtype)
+
+    def _noisy_logits(self, sample_shape: torch.Size) -> Tensor:
+        logits = self.logits.expand(*sample_shape, *self.logits.shape)
+        # -log of an exponential draw is a Gumbel draw
+        return logits - torch.empty_like(logits).exponential_().log()
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """One-hot actions (*sample_shape, ..., A), float32."""
+        # argmax cuts the graph: no gradient
+        return self._one_hot(self._noisy_logits(torch.Size(sample_shape)))
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """One-hot actions (*sample_shape, ..., A) with the gradient of their softmax."""
+        noisy = self._noisy_logits(torch.Size(sample_shape))
+        soft = F.softmax(noisy / self.temperature, dim=-1)
+        # in this order the value is exactly one-hot
+        return self._one_hot(noisy) + (soft - soft.detach())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) for one-hot ``value`` (..., A)."""
+        return (value * self.logits).sum(-1)
+
+    def stored_log_prob(self, action: Tensor) -> Tensor:
+        return self.log_prob(action).unsqueeze(-1)
+
+    def entropy(self) -> Tensor:
+        return self.categorical.entropy()
 
 
 def _atanh(x: Tensor) -> Tensor:
@@ -112,10 +182,6 @@ class TanhNormal(ActionDistribution):
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         return torch.tanh(self.loc + self.scale * noise)
 
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        return self.rsample(sample_shape)
-
     def log_prob(self, value: Tensor) -> Tensor:
         """(..., A); the clamped action counts in the density and in the Jacobian."""
         x = _atanh(value.clamp(*self.clip))
@@ -144,10 +210,6 @@ class BetaAction(ActionDistribution):
         """(*sample_shape, ..., A) in [-1, 1]; implicit reparametrisation."""
         unit = pyd.Beta(self.alpha, self.beta, validate_args=False)
         return 2.0 * unit.rsample(torch.Size(sample_shape)) - 1.0
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(..., A), of the clamped action."""
@@ -180,13 +242,12 @@ class TanhMixture(ActionDistribution):
         """Centre of the most probable mode: the average of modes may be an action that none wants."""
         return torch.tanh(self._pick(self.mode_logits.argmax(-1), self.loc))
 
-    @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """(*sample_shape, ..., A) in [-1, 1]."""
-        logits = self.mode_logits.expand(*sample_shape, *self.mode_logits.shape)
+        logits = self.mode_logits.detach().expand(*sample_shape, *self.mode_logits.shape)
         index = (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)
-        loc = self._pick(index, self.loc.expand(*sample_shape, *self.loc.shape))
-        scale = self._pick(index, self.scale.expand(*sample_shape, *self.scale.shape))
+        loc = self._pick(index, self.loc.detach().expand(*sample_shape, *self.loc.shape))
+        scale = self._pick(index, self.scale.detach().expand(*sample_shape, *self.scale.shape))
         return torch.tanh(loc + scale * torch.randn_like(loc))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -222,10 +283,9 @@ class MultiBernoulli(ActionDistribution):
 
     mode = greedy
 
-    @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """(*sample_shape, ..., A) of 0.0 and 1.0."""
-        probs = self.probs.expand(*sample_shape, *self.logits.shape)
+        probs = self.probs.detach().expand(*sample_shape, *self.logits.shape)
         return (torch.rand_like(probs) < probs).to(probs.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -356,9 +356,10 @@ class NCriticsTwoHot(BaseCriticHead):
         lower = (torch.searchsorted(bins, z.contiguous(), right=True) - 1).clamp(0, len(bins) - 2)
         left, right = bins[lower], bins[lower + 1]
         upper_share = (z - left) / (right - left)
-        labels = z.new_zeros(*z.shape[:-1], len(bins))
-        labels.scatter_(-1, lower, 1.0 - upper_share)
-        return labels.scatter_(-1, lower + 1, upper_share)
+        # comparisons, not scatter, which has no batched form for stacked seeds
+        index = torch.arange(len(bins), device=z.device)
+        is_lower, is_upper = index == lower, index == lower + 1
+        return is_lower * (1.0 - upper_share) + is_upper * upper_share
 
     def _hl_gauss(self, z: Tensor) -> Tensor:
         scale = self.sigma * self.bin_width * math.sqrt(2.0)

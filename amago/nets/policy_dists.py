@@ -28,6 +28,7 @@ from amago.nets._action_dists import (
     BetaAction,
     ClippedCategorical,
     MultiBernoulli,
+    OneHotActions,
     TanhMixture,
     TanhNormal,
 )
@@ -165,75 +166,19 @@ class Discrete(PolicyOutput):
 
 
 @gin.configurable
-class DiscreteLikeContinuous(ActionDistribution):
+class DiscreteLikeContinuous(OneHotActions):
     """A categorical whose actions are one-hot vectors, as critics of continuous actions want them.
 
-    ``rsample`` is straight-through Gumbel-softmax (arXiv 1611.01144): one-hot forward, the gradient of
-    the soft sample backward.
+    Its temperature is gin's. Inside code that is to be captured as one graph, which cannot look into
+    gin, read ``temperature`` once and build :class:`OneHotActions` with it.
 
     Args:
         categorical: batch shape (...), A categories.
-        gumbel_softmax_temperature: of the soft sample.
+        gumbel_softmax_temperature: of the soft sample whose gradient ``rsample`` has.
     """
 
-    has_rsample = True
-
     def __init__(self, categorical: pyd.Categorical, gumbel_softmax_temperature: float = 0.5) -> None:
-        self.categorical = categorical
-        self.temperature = gumbel_softmax_temperature
-        super().__init__(categorical.batch_shape, categorical.probs.shape[-1:], validate_args=False)
-
-    @property
-    def probs(self) -> Tensor:
-        """(..., A)."""
-        return self.categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        """Log-probabilities (..., A)."""
-        return self.categorical.logits
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probs
-
-    @property
-    def greedy(self) -> Tensor:
-        return self._one_hot(self.probs)
-
-    mode = greedy
-
-    @staticmethod
-    def _one_hot(scores: Tensor) -> Tensor:
-        best = scores.argmax(-1, keepdim=True)
-        return torch.zeros_like(scores).scatter_(-1, best, 1.0)
-
-    def _noisy_logits(self, sample_shape: torch.Size) -> Tensor:
-        logits = self.logits.expand(*sample_shape, *self.logits.shape)
-        # -log of an exponential draw is a Gumbel draw
-        return logits - torch.empty_like(logits).exponential_().log()
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """One-hot actions (*sample_shape, ..., A), float32."""
-        return self._one_hot(self._noisy_logits(torch.Size(sample_shape)))
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """One-hot actions (*sample_shape, ..., A) with the gradient of their softmax."""
-        noisy = self._noisy_logits(torch.Size(sample_shape))
-        soft = F.softmax(noisy / self.temperature, dim=-1)
-        # in this order the value is exactly one-hot
-        return self._one_hot(noisy) + (soft - soft.detach())
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """(...) for one-hot ``value`` (..., A)."""
-        return (value * self.logits).sum(-1)
-
-    def stored_log_prob(self, action: Tensor) -> Tensor:
-        return self.log_prob(action).unsqueeze(-1)
-
-    def entropy(self) -> Tensor:
-        return self.categorical.entropy()
+        super().__init__(categorical, gumbel_softmax_temperature)
 
 
 @gin.configurable
