@@ -31,12 +31,14 @@ def _single_forms() -> dict[str, Callable[[], gym.Env]]:
     """Single forms of the environments that are written here, with the registry's defaults."""
     from envs_suite.frozen_lake import MetaFrozenLake
     from envs_suite.key_door import RoomKeyDoor
+    from envs_suite.maze_runner import MazeRunnerGymEnv
     from envs_suite.tmaze import TMazeAltActive, TMazeAltPassive
 
     return {
         "tmaze-passive": lambda: TMazeAltPassive(50, penalty=-1 / 50),
         "tmaze-active": lambda: TMazeAltActive(50, penalty=-1 / 50),
         "meta-frozen-lake": lambda: MetaFrozenLake(5),
+        "maze-runner": lambda: MazeRunnerGymEnv(15, 1, 3, 400),
         "dark-key-to-door": lambda: RoomKeyDoor(),
     }
 

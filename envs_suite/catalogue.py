@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from amago.errors import ConfigurationError
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
 
@@ -13,7 +15,7 @@ _SUCCESS = Score("success", "higher", 0.0, 1.0, "a success rate: 0 to 1 by defin
 
 
 def _published(
-    metric: str, rows: dict[str, tuple[float, tuple[float, float] | None]]
+    metric: str, rows: Mapping[str, tuple[float, tuple[float, float] | None]]
 ) -> tuple[Published, ...]:
     return tuple(Published(what, metric, value, _RSM, interval) for what, (value, interval) in rows.items())
 
@@ -151,5 +153,66 @@ _ROOM = EnvSpec(
 )
 
 
-for _spec in (_tmaze(active=False), _tmaze(active=True), _LAKE, _ROOM):
+# -- MazeRunner ----------------------------------------------------------------------------------------
+
+
+def _maze_rules(params: Params) -> dict[str, Any]:
+    return {
+        "maze_dim": params["size"],
+        "min_num_goals": params["min_goals"],
+        "max_num_goals": params["max_goals"],
+        "time_limit": params["time_limit"],
+        "randomized_action_space": params["shuffle_actions"],
+    }
+
+
+def _check_maze(params: Params) -> None:
+    if params["size"] % 2 == 0:
+        raise ConfigurationError(
+            f"environment 'maze-runner': parameter 'size' must be odd, from 9 to 99, got {params['size']}"
+        )
+    if params["min_goals"] > params["max_goals"]:
+        raise ConfigurationError(
+            "environment 'maze-runner': parameter 'min_goals' must be at most 'max_goals' "
+            f"({params['max_goals']}), got {params['min_goals']}"
+        )
+
+
+def _make_maze(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+    from envs_suite.maze_runner import MazeRunnerVector
+
+    return MazeRunnerVector(num_envs, **_maze_rules(params), split=split)
+
+
+_MAZE_GOALS = {
+    "Transformer, 15 x 15, shuffled actions": (0.737, None),
+    "GRU, 15 x 15, shuffled actions": (0.643, None),
+    "no memory, 15 x 15, shuffled actions": (0.738, None),
+}
+
+_MAZE = EnvSpec(
+    id="maze-runner",
+    family="core",
+    description="Visit up to three goals in order in an unknown maze, seeing only the free cells around.",
+    licence=_LICENCE,
+    parameters={
+        "size": Param(15, "cells to a side, odd", 9, 99),
+        "min_goals": Param(1, "fewest goals of a task", 1, 10),
+        "max_goals": Param(3, "most goals of a task", 1, 10),
+        "time_limit": Param(400, "steps after which an episode ends", 1, 100_000),
+        "shuffle_actions": Param(False, "shuffle the order of actions for each task"),
+    },
+    check_together=_check_maze,
+    score=Score("goal_fraction", "higher", 0.0, 1.0, "a fraction of goals: 0 to 1 by definition"),
+    horizon_of=lambda p: p["time_limit"],
+    factory=_make_maze,
+    vectorised=True,
+    samples_tasks=True,
+    best_possible=1.0,
+    random_score=RANDOM_SCORES.get("maze-runner"),
+    published=_published("goal_fraction", _MAZE_GOALS),
+)
+
+
+for _spec in (_tmaze(active=False), _tmaze(active=True), _LAKE, _ROOM, _MAZE):
     register(_spec)

@@ -10,6 +10,7 @@ import pytest
 
 from envs_suite.frozen_lake import MetaFrozenLake, MetaFrozenLakeVector
 from envs_suite.key_door import RoomKeyDoor, RoomKeyDoorVector
+from envs_suite.maze_runner import MazeRunnerGymEnv, MazeRunnerVector
 from envs_suite.tmaze import (
     TMazeActiveVector,
     TMazeAltActive,
@@ -46,6 +47,19 @@ FORMS = {
         hard_mode=True,
         recover_mode=True,
         slip=0.3,
+        split="eval",
+    ),
+    "maze": _forms(
+        MazeRunnerGymEnv, MazeRunnerVector, maze_dim=9, min_num_goals=1, max_num_goals=3, time_limit=60
+    ),
+    "maze-shuffled": _forms(
+        MazeRunnerGymEnv,
+        MazeRunnerVector,
+        maze_dim=9,
+        min_num_goals=2,
+        max_num_goals=2,
+        time_limit=50,
+        randomized_action_space=True,
         split="eval",
     ),
     "room": _forms(RoomKeyDoor, RoomKeyDoorVector, size=3, max_episode_steps=12, meta_rollout_horizon=60),

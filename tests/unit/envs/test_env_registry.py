@@ -13,7 +13,7 @@ import envs_suite
 from amago.errors import ConfigurationError
 from envs_suite.registry import EnvSpec
 
-WRITTEN_HERE = ["dark-key-to-door", "meta-frozen-lake", "tmaze-active", "tmaze-passive"]
+WRITTEN_HERE = ["dark-key-to-door", "maze-runner", "meta-frozen-lake", "tmaze-active", "tmaze-passive"]
 
 
 def _installed(spec: EnvSpec) -> bool:
@@ -79,7 +79,7 @@ def test_made_as_declared(env_id: str) -> None:
     if spec.score.metric != "return":
         assert f"AMAGO_LOG_METRIC {spec.score.metric}" in info
     fixed_length = spec.family != "core" or not re.search(
-        r"cartpole|mine|battleship|concentr|labyrinth", env_id
+        r"cartpole|mine|battleship|concentr|labyrinth|maze", env_id
     )
     if fixed_length and env_id != "meta-frozen-lake":
         assert steps == spec.horizon()
@@ -99,6 +99,9 @@ def test_made_as_declared(env_id: str) -> None:
         ("meta-frozen-lake", {"hard": 1}, ["hard", "true or false"]),
         ("dark-key-to-door", {"size": 2}, ["size", "3 to"]),
         ("dark-key-to-door", {"total_steps": "many"}, ["total_steps", "integer"]),
+        ("maze-runner", {"size": 2}, ["size", "9 to 99"]),
+        ("maze-runner", {"size": 12}, ["size", "odd"]),
+        ("maze-runner", {"min_goals": 4}, ["min_goals", "max_goals"]),
         ("popgym-repeat-first-easy", {"decks": 2}, ["decks", "takes none"]),
     ],
 )
