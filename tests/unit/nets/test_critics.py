@@ -226,7 +226,11 @@ def test_a_users_critic_can_be_frozen():
 
 
 def test_dropout_only_in_training():
-    """``dropout_p`` reaches the ensemble, and evaluation has none."""
+    """``dropout_p`` follows every hidden layer of the ensemble, and evaluation has none."""
+    deep, calls = EnsembleMLP(C, D, 16, 3, 7, dropout_p=0.5), []
+    deep.dropout.register_forward_hook(lambda *call: calls.append(call))
+    deep(torch.randn(B, L, D))
+    assert len(calls) == 3
     critics = NCritics(D, DISCRETE, GAMMAS, C, dropout_p=0.5)
     x = torch.randn(B, L, D)
     assert not torch.equal(critics.all_action_values(x), critics.all_action_values(x))
