@@ -296,7 +296,6 @@ class MetaFrozenLakeVector(BatchedEnv):
         self.swapped[i] = episode.swapped
         self.lake[i] = episode.holes
         self.holes[i] = episode.holes
-        self.successes[i] = 0.0
         if self.slips is not None:
             self.slips[i] = episode.slips
         if self.opens is not None and self.displaced is not None:
