@@ -132,7 +132,7 @@ class Experiment(ExperimentSettings):
         self.gradient_steps = 0
         self.wall_seconds = 0.0
         self._row: dict[str, Any] = {}
-        self._resumed_from: Position | None = None
+        self._last_checkpoint: Position | None = None
         self._stop = StopRequest(grace_seconds)
 
     # -- building -----------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Experiment(ExperimentSettings):
             checkpoint = self.store.newest()
             if checkpoint is not None:
                 resume.restore(self, checkpoint)
-                self._resumed_from = checkpoint.position
+                self._last_checkpoint = checkpoint.position
             else:
                 # Nothing to go on from: what an earlier attempt left must not be mixed in.
                 self.dataset.load_state_dict({"fifo": []})
@@ -243,7 +243,7 @@ class Experiment(ExperimentSettings):
             EnvironmentFailure: an environment broke.
             CheckpointError: disk full, or this run folder holds another attempt's checkpoints.
         """
-        if self.resume == "never" and self._resumed_from is None and self.store.positions():
+        if self.resume == "never" and self._last_checkpoint is None and self.store.positions():
             raise CheckpointError(
                 f"{self.store.folder} has checkpoints of an earlier run; pass resume='auto' to go on from them, "
                 "or choose another run_name"
@@ -385,7 +385,7 @@ class Experiment(ExperimentSettings):
     def _stop_now(self, live: bool) -> None:
         """Checkpoint and leave: this very moment when ``live``, else the segment's start."""
         state = resume.snapshot(self, tensors=False) if live else self._segment_start
-        if state.position != self._resumed_from:
+        if state.position != self._last_checkpoint:
             resume.save(self, state)
         raise TrainingInterrupted(
             f"stopped in epoch {self.epoch} of {self.epochs}; the same command continues it"
@@ -395,7 +395,9 @@ class Experiment(ExperimentSettings):
         """At an epoch's end: checkpoint when a segment ended and enough epochs or minutes passed."""
         if not force and not self._begins_segment(self.epoch):
             return
-        due_epochs = self.ckpt_interval is not None and self.epoch % self.ckpt_interval == 0
+        every = self.ckpt_interval
+        last = self._last_checkpoint.epoch if self._last_checkpoint is not None else 0
+        due_epochs = every is not None and self.epoch // every > last // every
         minutes = (time.monotonic() - self._last_checkpoint_time) / 60
         due_minutes = self.ckpt_interval_minutes is not None and minutes >= self.ckpt_interval_minutes
         if force or due_epochs or due_minutes:
@@ -404,11 +406,11 @@ class Experiment(ExperimentSettings):
     def save_checkpoint(self) -> None:
         """Write everything that training needs to go on from here, and the policy's weights."""
         position = Position(self.epoch, self.batch)
-        if position == self._resumed_from:
+        if position == self._last_checkpoint:
             return
         resume.save(self, resume.snapshot(self, tensors=False))
         self.save_policy(self.ckpt_folder / "policy_weights" / f"policy_epoch_{self.epoch}.safetensors")
-        self._resumed_from = position
+        self._last_checkpoint = position
         self._last_checkpoint_time = time.monotonic()
 
     def load_checkpoint(self, epoch: int, resume_training_state: bool = True) -> None:
@@ -419,7 +421,7 @@ class Experiment(ExperimentSettings):
         """
         checkpoint = self.store.read(Position(epoch))
         resume.restore(self, checkpoint, weights_only=not resume_training_state)
-        self._resumed_from = checkpoint.position
+        self._last_checkpoint = checkpoint.position
 
     def load_checkpoint_from_path(self, path: str | Path, is_accelerate_state: bool = True) -> None:
         """Load a training state's folder, or with ``is_accelerate_state=False`` a policy file.
@@ -432,7 +434,7 @@ class Experiment(ExperimentSettings):
             return
         checkpoint = CheckpointStore(path.parent).read(resume.position_of(path))
         resume.restore(self, checkpoint)
-        self._resumed_from = checkpoint.position
+        self._last_checkpoint = checkpoint.position
 
     def save_policy(self, path: str | Path) -> None:
         """Write the policy's weights (safetensors), whole or not at all."""
