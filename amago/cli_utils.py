@@ -14,9 +14,9 @@ import gin
 from amago.agent import get_agent_cls, list_registered_agents
 from amago.envs.exploration import EpsilonGreedy, get_exploration_cls
 from amago.errors import ConfigurationError
+from amago.gin_names import as_gin_value, check_bindings, check_gin_file, selector_of
 from amago.nets.traj_encoders import get_traj_encoder_cls, list_registered_traj_encoders
 from amago.nets.tstep_encoders import get_tstep_encoder_cls
-from amago.gin_names import as_gin_value, check_bindings, check_gin_file, selector_of
 
 Config = dict[str, Any]
 

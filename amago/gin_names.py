@@ -30,7 +30,7 @@ _REQUIRED = re.compile(r"Required bindings for `([^`]+)` not provided in config:
 
 def configurable_names() -> list[str]:
     """Full gin names (``amago.agent.Agent``) of everything that can be configured now."""
-    return sorted(n for n in gin.config._REGISTRY if not n.startswith("gin."))
+    return sorted(name for name, _ in gin.config._REGISTRY.items() if not name.startswith("gin."))
 
 
 def selector_of(target: Any) -> str | None:
@@ -69,7 +69,9 @@ def check_setting(selector: str, parameter: str, where: str = "") -> None:
     known = parameters_of(full)
     if known is not None and parameter not in known:
         short = full.rsplit(".", 1)[-1]
-        raise ConfigurationError(f"{short} has no parameter {parameter!r}{where}; {nearest(parameter, known)}")
+        raise ConfigurationError(
+            f"{short} has no parameter {parameter!r}{where}; {nearest(parameter, known)}"
+        )
 
 
 def check_name(selector: str, where: str = "") -> str:
@@ -102,7 +104,8 @@ def check_bindings(bindings: Mapping[str, Any]) -> None:
     for key in bindings:
         name = key.rsplit("/", 1)[-1]
         if "." in name:
-            check_setting(*name.rsplit(".", 1), where=f" (in {key!r})")
+            selector, parameter = name.rsplit(".", 1)
+            check_setting(selector, parameter, where=f" (in {key!r})")
         elif not name.isidentifier():
             raise ConfigurationError(f"{key!r} is not a gin setting; write it as 'Name.parameter'")
 

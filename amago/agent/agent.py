@@ -22,10 +22,10 @@ from amago.agent.filters import binary_filter
 from amago.agent.registry import Multigammas, register_agent
 from amago.agent.targets import n_step_targets
 from amago.errors import ConfigurationError
+from amago.gin_names import explain_required
 from amago.loading import Batch
 from amago.nets import actor_critic
 from amago.nets.policy_dists import greedy_action, stored_log_prob
-from amago.gin_names import explain_required
 
 
 @gin.configurable(module="amago.agent")
@@ -165,7 +165,7 @@ class Agent(BaseAgent):
         pairs = [(self.target_critics, self.critics)]
         if self.use_target_actor:
             pairs.append((self.target_actor, self.actor))
-        targets = [p for t, _ in pairs for p in t.parameters()]
+        targets: list[Tensor] = [p for t, _ in pairs for p in t.parameters()]
         return targets, [p for _, o in pairs for p in o.parameters()]
 
     @torch.no_grad()
@@ -279,9 +279,9 @@ class Agent(BaseAgent):
             if log_step:
                 info.update(self._value_metrics(stored.detach(), target, valid))
 
-        per_entry = self._actor_loss(batch, policy, advantage, expected, info, log_step)  # (B, L, G, 1)
-        if per_entry is not None:
-            actor_loss = self._masked(self.edit_actor_mask, batch, per_entry, valid)
+        policy_loss = self._actor_loss(batch, policy, advantage, expected, info, log_step)
+        if policy_loss is not None:  # (B, L, G, 1)
+            actor_loss = self._masked(self.edit_actor_mask, batch, policy_loss, valid)
         loss = actor_loss + self.critic_loss_weight * critic_loss
         info["Loss"] = loss.detach()
         info["Actor Loss"] = actor_loss.detach()

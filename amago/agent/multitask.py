@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import gin
@@ -99,15 +100,19 @@ class MultiTaskAgent(Agent):
     def _critic_pass(
         self, state: Tensor, actions: Tensor, policy: Distribution
     ) -> tuple[Any, Tensor, Tensor | None]:
-        bins = self.critics(state, self._for_all_gammas(actions))
-        with torch.no_grad():  # only the cross-entropy teaches these critics
-            stored = self.critics.bin_dist_to_raw_vals(bins)[0, ..., 0]
+        bins = _Bins(self.critics.critic_network_forward(state, self._for_all_gammas(actions)))
+        # Only the cross-entropy teaches these critics: their values carry no gradient.
+        stored = self.critics.bin_dist_to_raw_vals(bins.detached())[0, ..., 0]
         return bins, stored, self._on_policy_values(state, policy)
 
     def _expected_values(
         self, critics: Any, state: Tensor, policy: Distribution, k: int, frozen: bool = False
     ) -> Tensor:
-        bins = critics(state, self._sample(policy, k), frozen=frozen)
+        actions = self._sample(policy, k)
+        if frozen and torch.is_grad_enabled():
+            bins = critics(state, actions, frozen=True)
+        else:
+            bins = _Bins(critics.critic_network_forward(state, actions))
         return critics.bin_dist_to_raw_vals(bins)[..., 0].mean(0)
 
     def _critic_loss(self, prediction: Any, stored: Tensor, target: Tensor) -> Tensor:
@@ -127,3 +132,31 @@ class MultiTaskAgent(Agent):
         if torch.is_grad_enabled() and self.online_coeff > 0:
             return policy.rsample((k,))  # straight-through Gumbel-softmax
         return policy.sample((k,))
+
+
+class _Bins:
+    """A categorical over bins that normalises only what is asked for.
+
+    Bins are the largest tensors of the update. ``probs`` and ``logits`` are those of
+    ``torch.distributions.Categorical``, without its normalising pass before either.
+
+    Args:
+        raw: unnormalised logits (K, B, L, C, G, bins).
+    """
+
+    def __init__(self, raw: Tensor) -> None:
+        self._raw = raw.movedim(3, 0)  # as critics compute them: C first is contiguous
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Log-probabilities (K, B, L, C, G, bins)."""
+        return torch.log_softmax(self._raw, dim=-1).movedim(0, 3)
+
+    @cached_property
+    def probs(self) -> Tensor:
+        """Probabilities (K, B, L, C, G, bins)."""
+        return torch.softmax(self._raw, dim=-1).movedim(0, 3)
+
+    def detached(self) -> _Bins:
+        """The same without a gradient."""
+        return _Bins(self._raw.detach().movedim(0, 3))
