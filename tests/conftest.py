@@ -13,6 +13,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# Its pytest plug-in would import it when the session ends, amid finalizers, where CPython 3.11 can fail
+# to parse source ("AST constructor recursion depth mismatch").
+import hypothesis  # noqa: F401
 import pytest
 
 SLOW_TIMEOUT_SECONDS = 600
