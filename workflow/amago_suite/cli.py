@@ -25,6 +25,7 @@ Suite = Annotated[str, typer.Argument(help="A suite in config/suites/, or a path
 Smoke = Annotated[bool, typer.Option("--smoke", help="The small size that the suite states.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CellFolder = Annotated[Path, typer.Argument(help="results/SUITE/ENVIRONMENT/ARCHITECTURE/seed_N")]
+Log = Annotated[str | None, typer.Option(hidden=True, help="Where the output goes, for the record.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]
 
 
@@ -61,9 +62,7 @@ def run(context: typer.Context, suite: Suite, smoke: Smoke = False) -> None:
 
 
 @app.command()
-def train(
-    folder: CellFolder, parent: Parent = None, log: Annotated[str | None, typer.Option(hidden=True)] = None
-) -> None:
+def train(folder: CellFolder, parent: Parent = None, log: Log = None) -> None:
     """Train one cell by hand, exactly as a suite would."""
     from amago_suite.train import train as train_cell
 
@@ -71,11 +70,11 @@ def train(
 
 
 @app.command()
-def evaluate(folder: CellFolder, parent: Parent = None) -> None:
+def evaluate(folder: CellFolder, parent: Parent = None, log: Log = None) -> None:
     """Evaluate one trained cell by hand, exactly as a suite would."""
     from amago_suite.evaluate import evaluate as evaluate_cell
 
-    raise typer.Exit(evaluate_cell(folder, parent=parent))
+    raise typer.Exit(evaluate_cell(folder, parent=parent, log=log))
 
 
 @app.command()
@@ -115,7 +114,7 @@ def status(
     """What is done, running, waiting, or failed and why."""
     import time
 
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
 
     from amago_suite.display import clock, status_table
@@ -144,7 +143,7 @@ def status(
         table = status_table(look, every=every or len(grid) <= 60)
         return Group(table, f"\n{grid.suite}: {counts}{ends}")
 
-    console = Console()
+    console = _console()
     if not watch:
         console.print(view())
         return
@@ -257,7 +256,6 @@ def _print_json(content: Any) -> None:
 
 
 def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -266,6 +264,12 @@ def _print_table(header: list[str], rows: list[list[str]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(value) for value in row))
+    _console().print(table)
+
+
+def _console() -> Any:
+    """Standard output; into a file or a pipe, a row stays one line, however long."""
+    from rich.console import Console
+
     console = Console()
-    # Into a file or a pipe: one line a row, however long.
-    (console if console.is_terminal else Console(width=250)).print(table)
+    return console if console.is_terminal else Console(width=250)

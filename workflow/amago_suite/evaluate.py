@@ -7,16 +7,19 @@ import io
 import math
 import numbers
 import signal
+import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amago.errors import ConfigurationError
+from amago.errors import AmagoError, ConfigurationError
 from amago.files import sha256
 from amago_suite.cell import Cell, read_cell
-from amago_suite.exits import DONE, RESUMABLE
+from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_json, write_json, write_text
 from amago_suite.locks import die_with_parent
+from amago_suite.records import clear_failure, write_failure
 from amago_suite.train import cell_lock
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ COLUMNS = (
 )
 
 
-def evaluate(folder: Path, *, parent: int | None = None) -> int:
+def evaluate(folder: Path, *, parent: int | None = None, log: str | None = None) -> int:
     """Write episodes.csv and evaluation.json of the cell in ``folder``.
 
     Run twice on one machine, it writes the same bytes.
@@ -45,6 +48,7 @@ def evaluate(folder: Path, *, parent: int | None = None) -> int:
     Args:
         folder: with ``cell.yaml`` and the trained policy.
         parent: process to die with; given for a job of a workflow.
+        log: where the output goes, for the record.
 
     Returns:
         Exit code.
@@ -56,23 +60,39 @@ def evaluate(folder: Path, *, parent: int | None = None) -> int:
         return RESUMABLE
     cell = read_cell(folder)
     with cell_lock(cell):
-        record = read_json(cell.provenance)
-        if record is None or not cell.policy.is_file():
-            raise ConfigurationError(
-                f"{cell.folder} has no trained policy: `amago-suite train {cell.folder}`"
-            )
-        if (record.get("train_hash"), record.get("budget", {}).get("epochs")) != (
-            cell.train_hash,
-            cell.budget_epochs,
-        ):
-            raise ConfigurationError(
-                f"{cell.policy} is of another configuration or budget than {cell.folder / 'cell.yaml'}: "
-                f"`amago-suite train {cell.folder}` first"
-            )
-        rows = run_episodes(cell)
+        record = trained_record(cell)
+        clear_failure(cell)
+        try:
+            rows = run_episodes(cell)
+        except Exception as error:
+            if not isinstance(error, AmagoError):
+                traceback.print_exc()
+            said = write_failure(cell, f"evaluation: {type(error).__name__}: {error}", "evaluate", log)
+            print(f"error: {cell.label}: {said}", file=sys.stderr, flush=True)
+            return FAILED
         write_results(cell, rows, record.get("diverged"))
     print(f"{cell.label}: {len(rows)} episodes, mean return {_mean(rows, 'return')}", flush=True)
     return DONE
+
+
+def trained_record(cell: Cell) -> dict[str, Any]:
+    """The provenance of the cell's policy.
+
+    Raises:
+        ConfigurationError: there is none, or it is of another configuration or budget.
+    """
+    record = read_json(cell.provenance)
+    if record is None or not cell.policy.is_file():
+        raise ConfigurationError(f"{cell.folder} has no trained policy: `amago-suite train {cell.folder}`")
+    if (record.get("train_hash"), record.get("budget", {}).get("epochs")) != (
+        cell.train_hash,
+        cell.budget_epochs,
+    ):
+        raise ConfigurationError(
+            f"{cell.policy} is of another configuration or budget than {cell.folder / 'cell.yaml'}: "
+            f"`amago-suite train {cell.folder}` first"
+        )
+    return dict(record)
 
 
 def load_experiment(cell: Cell, work: Path) -> Experiment:

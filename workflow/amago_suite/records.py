@@ -106,12 +106,20 @@ def died_silently(attempts: list[Attempt], epoch: int, parent: int) -> bool:
     )
 
 
-def write_failure(cell: Cell, error: str, stage: str, log: Path) -> None:
-    """Record a failure that trying again cannot mend."""
+def write_failure(cell: Cell, error: str, stage: str, log: Path | str | None) -> str:
+    """Record a failure that trying again cannot mend, in one line (gin appends its context to errors)."""
+    error = error.strip().partition("\n")[0]
     write_json(
         cell.failed,
-        {"stage": stage, "error": error, "time": utc_now(), "host": socket.gethostname(), "log": str(log)},
+        {
+            "stage": stage,
+            "error": error,
+            "time": utc_now(),
+            "host": socket.gethostname(),
+            "log": str(log) if log else None,
+        },
     )
+    return error
 
 
 def read_failure(cell: Cell) -> dict[str, Any] | None:

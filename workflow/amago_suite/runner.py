@@ -196,11 +196,15 @@ class _Run:
                 flush=True,
             )
             return FAILED
+        last = _last_lines(self.log, 15)
+        if code == USAGE and last:
+            print(f"error: {last[-1].removeprefix('__main__.py: error: ')}", file=sys.stderr, flush=True)
+            return USAGE
         print(f"error: Snakemake stopped (exit code {code}):", file=sys.stderr)
-        for line in _last_lines(self.log, 15):
+        for line in last:
             print(f"  {line}", file=sys.stderr)
         print(f"  whole log: {shown(self.log)}", file=sys.stderr, flush=True)
-        return USAGE if code == USAGE else FAILED
+        return FAILED
 
     def _print_tables(self, folder: Path, newer_than: float = 0.0) -> None:
         path = folder / "scores.md"

@@ -62,19 +62,16 @@ def cell_status(cell: Cell) -> CellStatus:
     """Read one cell's files."""
     evaluation = read_json(cell.evaluation_file)
     if evaluation is not None and evaluation.get("evaluation_hash") == cell.evaluation_hash:
-        record = read_json(cell.provenance) or {}
-        epochs = record.get("epochs", cell.budget_epochs)
-        seconds = record.get("wall_seconds")
-        return CellStatus(
-            cell, "done", epochs, seconds_per_epoch=seconds / epochs if seconds and epochs else None
-        )
+        epochs, each = _trained(cell)
+        return CellStatus(cell, "done", epochs, seconds_per_epoch=each)
     if not cell.state.is_dir():
         return CellStatus(cell, "waiting")
     lock = cell.state / "lock"
     owner = read_owner(lock)
     alive = owner is not None and is_alive(lock, owner)
     if alive and cell.provenance.exists():
-        return CellStatus(cell, "evaluating", cell.budget_epochs)
+        epochs, each = _trained(cell)
+        return CellStatus(cell, "evaluating", epochs, seconds_per_epoch=each)
     row = last_row(cell.progress)
     epoch = int(row["epoch"]) + 1 if row else 0
     speed = float(row["env_steps_per_second"]) if row else None
@@ -83,8 +80,16 @@ def cell_status(cell: Cell) -> CellStatus:
         return CellStatus(cell, "training", epoch, speed, each)
     failure = read_failure(cell)
     if failure is not None:
-        return CellStatus(cell, "failed", epoch, error=failure["error"], log=Path(failure["log"]))
+        log = failure.get("log")
+        return CellStatus(cell, "failed", epoch, error=failure["error"], log=Path(log) if log else None)
     return CellStatus(cell, "interrupted" if epoch else "waiting", epoch, seconds_per_epoch=each)
+
+
+def _trained(cell: Cell) -> tuple[int, float | None]:
+    """(epochs, seconds for each of them, start-up included) of a trained cell."""
+    record = read_json(cell.provenance) or {}
+    epochs, seconds = record.get("epochs", cell.budget_epochs), record.get("wall_seconds")
+    return epochs, seconds / epochs if seconds and epochs else None
 
 
 @dataclass

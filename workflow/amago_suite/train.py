@@ -234,7 +234,7 @@ class _Attempt:
     def fail(self, error: str) -> None:
         """Record a failure for good and say so in one line."""
         log = self.cell.state / "train.log"
-        records.write_failure(self.cell, error, "train", log)
+        error = records.write_failure(self.cell, error, "train", log)
         logger.error("error: %s: %s", self.cell.label, error)
 
     def epoch(self, otherwise: int) -> int:

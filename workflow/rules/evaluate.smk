@@ -7,12 +7,12 @@ rule evaluate:
         evaluation=f"{CELL}/evaluation.json",
     log:
         f"{LOGS}.evaluate.log",
-    params:
-        folder=subpath(output.episodes, parent=True),
-        evaluation_hash=of(lambda cell: cell.evaluation_hash),
-    threads: of(lambda cell: cell.threads)
     # Finished cells first, so that partial tables have the most to show.
     priority: 10
     retries: 2
+    threads: of(lambda cell: cell.threads)
+    params:
+        folder=subpath(output.episodes, parent=True),
+        evaluation_hash=of(lambda cell: cell.evaluation_hash),
     shell:
-        "exec amago-suite evaluate {params.folder:q} --parent $PPID > {log:q} 2>&1"
+        "exec amago-suite evaluate {params.folder:q} --parent $PPID --log {log:q} > {log:q} 2>&1"

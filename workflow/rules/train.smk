@@ -8,14 +8,14 @@ rule train:
         provenance=f"{CELL}/provenance.json",
     log:
         f"{LOGS}.train.log",
+    # For interruptions: a failure for good is recorded in state/failed.json and fails at once.
+    retries: 10
+    threads: of(lambda cell: cell.threads)
     params:
         folder=subpath(output.policy, parent=True),
         # A change of these trains the cell again (or further); gin and suite files are no inputs,
         # so that a comment in one of them does not.
         train_hash=of(lambda cell: cell.train_hash),
         epochs=of(lambda cell: cell.budget_epochs),
-    threads: of(lambda cell: cell.threads)
-    # For interruptions: a failure for good is recorded in state/failed.json and fails at once.
-    retries: 10
     shell:
         "exec amago-suite train {params.folder:q} --parent $PPID --log {log:q} > {log:q} 2>&1"

@@ -1,0 +1,123 @@
+"""Wrong suite files: one line that names the file, the key, and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amago.errors import ConfigurationError
+from amago_suite.grid import plan
+from amago_suite.paths import SCHEMAS
+
+GOOD = {
+    "environments": ["tmaze-passive"],
+    "architectures": ["ff"],
+    "seeds": [0],
+    "budget": {"epochs": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": [0, 1, 0]}, "seeds: 0 is given twice"),
+        ({"seeds": []}, "seeds: must not be empty"),
+        ({"seeds": [-1]}, "seeds[0]: must be at least 0, got -1"),
+        ({"seeds": "abc"}, "seeds: must be a list, got 'abc'"),
+        ({"seeds": [1.5]}, "seeds[0]: must be an integer, got 1.5"),
+        ({"seeds": [True]}, "seeds[0]: must be an integer"),
+        ({"budget": {"epochs": -5}}, "budget.epochs: must be at least 1, got -5"),
+        ({"budget": {}}, "budget: the key 'epochs' is missing"),
+        ({"budgets": {}}, "unknown key 'budgets'; did you mean budget"),
+        (
+            {"environments": ["tmaze-pasive"]},
+            "unknown environment 'tmaze-pasive'; did you mean tmaze-passive",
+        ),
+        ({"environments": ["../../etc"]}, "environments[0]: '../../etc' is no name"),
+        (
+            {"environments": [{"id": "tmaze-passive", "name": "a/b"}]},
+            "environments[0].name: 'a/b' is no name",
+        ),
+        ({"environments": [{"id": "tmaze-passive", "name": "tables"}]}, "'tables' is taken"),
+        ({"environments": [{"name": "x"}]}, "environments[0]: the key 'id' is missing"),
+        (
+            {"environments": [{"id": "tmaze-passive", "parms": {}}]},
+            "unknown key 'parms'; did you mean params",
+        ),
+        ({"environments": [3]}, "environments[0]: must be text or a mapping, got 3"),
+        ({"environments": ["tmaze-passive", "tmaze-passive"]}, "'tmaze-passive' is there twice"),
+        ({"environments": [{"id": "tmaze-passive", "params": {"coridor": 3}}]}, "did you mean corridor"),
+        ({"architectures": ["rn"]}, "unknown architecture 'rn'; did you mean rnn"),
+        ({"architectures": []}, "architectures: must not be empty"),
+        ({"gin": "Agent.tua = 1"}, "gin:1: `Agent` has no parameter 'tua'; did you mean tau"),
+        (
+            {"evaluation": {"episodes": 10, "actors": 3}},
+            "evaluation.actors: 3 does not divide the 10 episodes",
+        ),
+        ({"evaluation": {"greedy": "yes"}}, "evaluation.greedy: must be true or false, got 'yes'"),
+        ({"threads": 0}, "threads: must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_value_is_named(changes: dict[str, Any], said: str, write_suite: Callable[..., Path]) -> None:
+    """Bad input is found before the first job, and a person sees what to change."""
+    path = write_suite(json.dumps({**GOOD, **changes}))
+    with pytest.raises(ConfigurationError) as caught:
+        plan(str(path))
+    message = str(caught.value)
+    assert message.startswith("tiny.yaml")
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("environments: [", "tiny.yaml:"),
+        ("seeds: [0]\nseeds: [1]\n", "tiny.yaml:2: the key 'seeds' is given twice"),
+        ("- a\n- b\n", "tiny.yaml: must be a mapping"),
+        ("", "tiny.yaml: must be a mapping, got nothing"),
+        ("x: !!python/object/apply:os.system ['true']\n", "tiny.yaml:1: could not determine a constructor"),
+    ],
+)
+def test_malformed_yaml_is_one_line(text: str, said: str, write_suite: Callable[..., Path]) -> None:
+    """A parser's page of context helps nobody, and YAML must never run code."""
+    path = write_suite(text)
+    with pytest.raises(ConfigurationError) as caught:
+        plan(str(path))
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+def test_smoke_must_exist(write_suite: Callable[..., Path]) -> None:
+    """Asking for a small size that the suite does not have is the user's mistake."""
+    with pytest.raises(ConfigurationError, match="no `smoke:` section"):
+        plan(str(write_suite(json.dumps(GOOD))), smoke=True)
+
+
+@pytest.mark.parametrize("name", ["suite", "cell", "config"])
+def test_every_key_is_described(name: str) -> None:
+    """The schema is the documentation of the file."""
+    schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+
+    def walk(node: Any, path: str) -> None:
+        if not isinstance(node, dict):
+            return
+        for key, value in node.get("properties", {}).items():
+            described = "description" in value or "$ref" in value
+            assert described, f"{path}.{key} has no description"
+            walk(value, f"{path}.{key}")
+        for branch in [node.get("items"), *node.get("anyOf", []), *node.get("$defs", {}).values()]:
+            walk(branch, path)
+
+    walk(schema, name)
+
+
+def test_the_project_suites_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What ships must run, in both sizes."""
+    monkeypatch.chdir(tmp_path)
+    assert len(plan("quick")) == 27
+    assert len(plan("quick", smoke=True)) == 9
