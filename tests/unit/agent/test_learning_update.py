@@ -6,6 +6,7 @@ import torch
 from torch.func import functional_call
 
 from amago.agent import Agent, MultiTaskAgent
+from amago.agent.base import masked_mean
 from amago.errors import ConfigurationError
 from amago.nets import policy_dists
 from tests.unit.agent.small_agents import (
@@ -156,6 +157,48 @@ def test_online_term_takes_the_least_critic():
     assert loss.item() == pytest.approx(-sum(terms) / len(terms), rel=1e-5)
 
 
+def test_multitask_online_term_is_the_least_value():
+    """- min_c value(s, a ~ pi), on the scale of returns: PopArt has no part in it."""
+    gin.bind_parameter("Discrete.clip_prob_low", 1e-12)
+    gin.bind_parameter("Discrete.clip_prob_high", 1.0)
+    agent = build(MultiTaskAgent, online_coeff=1.0, offline_coeff=0.0, critic_loss_weight=0.0)
+    with torch.no_grad():
+        agent.actor.base.out_layer.bias.copy_(torch.tensor([0.0, 90.0, 0.0]).repeat(3))
+    spread_targets(agent)
+    batch = make_batch()
+    loss = agent(batch, log_step=False)
+    with torch.no_grad():
+        state = agent.traj_encoder(agent.tstep_encoder(batch.obs, batch.rl2s), batch.time_idxs)[0][:, :-1]
+        always = torch.tensor([0.0, 1.0, 0.0]).expand(1, 3, 8, 3, 3)
+        least = agent.critics.bin_dist_to_raw_vals(agent.critics(state, always))[0, ..., 0].amin(2)
+    assert loss.item() == pytest.approx(-least[batch.mask[..., 0]].mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("cls", [Agent, MultiTaskAgent])
+def test_expected_value_is_the_mean_of_samples(cls):
+    """K sampled actions count alike, before anything is taken over the critics."""
+    agent = build(cls, "continuous")
+    state, actions = torch.randn(3, 8, 20), torch.rand(4, 3, 8, 3, 3)
+    asked = []
+    agent._sample = lambda policy, k: asked.append(k) or actions
+    values = agent._expected_values(agent.critics, state, None, 4)
+    agent._sample = lambda policy, k: actions[asked.append(k) or len(asked) - 2][None]
+    each = [agent._expected_values(agent.critics, state, None, 1) for _ in range(4)]
+    assert torch.allclose(values, torch.stack(each).mean(0), atol=1e-5) and asked == [4, 1, 1, 1, 1]
+    assert values.shape == (3, 8, 2, 3)
+
+
+def test_bits_are_straight_through():
+    """Sampled bits are bits, with the gradient of their probabilities."""
+    agent = build(space="multibinary")
+    logits = torch.zeros(2, 4, 3, 3, requires_grad=True)
+    policy = agent.actor.policy_dist(logits)
+    bits = agent._sample(policy, 5)
+    assert bits.shape == (5, 2, 4, 3, 3) and set(bits.detach().unique().tolist()) == {0.0, 1.0}
+    bits.sum().backward()
+    assert torch.allclose(logits.grad, torch.full_like(logits, 5 * 0.25))
+
+
 # -- masks ---------------------------------------------------------------------------------------
 
 
@@ -174,6 +217,17 @@ def test_padding_changes_nothing(cls, space, n_step):
         assert torch.equal(loss, results[0][0])
         assert all(torch.equal(g, results[0][1][n]) for n, g in grads.items())
         assert all(torch.equal(v, results[0][2][n]) for n, v in state.items())
+
+
+def test_masked_mean_ignores_infinity():
+    """What a square in padding overflowed to must not turn the loss or its gradient into NaN."""
+    x = torch.tensor([[1.0, 3.0], [5.0, 1e30]], requires_grad=True)
+    mean = masked_mean(x.square(), torch.tensor([[True, True], [True, False]]))
+    mean.backward()
+    assert mean.item() == pytest.approx(35.0 / 3.0)
+    assert torch.allclose(x.grad, torch.tensor([[2.0, 6.0], [10.0, 0.0]]) / 3.0)
+    per_row = masked_mean(torch.tensor([[1.0, 3.0], [5.0, 7.0]]), torch.tensor([[True], [False]]))
+    assert per_row == 2.0
 
 
 def test_nothing_valid_changes_nothing():
