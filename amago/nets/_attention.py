@@ -180,7 +180,7 @@ class _DenseAttention(SelfAttention):
         q_pos, k_pos = position[None, None, :, None], position[None, None, None, :]
         seen = k_pos <= q_pos if self.causal else None
         if limited:
-            assert seen is not None
+            assert seen is not None and self.context is not None
             seen = seen & (q_pos - k_pos < self.context)
         return self._attend(q, k, v, q_pos, k_pos, seen).transpose(1, 2)
 

@@ -76,7 +76,7 @@ class GRULayer(torch.autograd.Function):
         factors = torch.stack(
             [to_new * from_state * r * (1.0 - r), (states[:-1] - new) * z * (1.0 - z), to_new * r], dim=2
         )
-        d_states = grad.contiguous().clone()
+        d_states = grad.clone(memory_format=torch.contiguous_format)
         d_gates = torch.empty_like(factors)
         flat = d_gates.view(length, batch, 3 * width)
         rows, flat_rows = d_states.unbind(0), flat.unbind(0)

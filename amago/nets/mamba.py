@@ -19,8 +19,11 @@ from amago.nets.ff import Normalization
 
 _HAS_KERNEL = importlib.util.find_spec("mamba_ssm") is not None
 
+#: Timesteps whose states are in memory together: few fit into a CPU's cache, many keep a device busy.
+CHUNK_CPU, CHUNK_DEVICE = 8, 64
 
-# -- h_t = a_t h_{t-1} + b_t ---------------------------------------------------------------------
+
+# -- the state-space recurrence ------------------------------------------------------------------
 
 
 def scan_steps(a: Tensor, b: Tensor) -> Tensor:
@@ -28,17 +31,15 @@ def scan_steps(a: Tensor, b: Tensor) -> Tensor:
 
     Args:
         a: (L, ...).
-        b: (L, ...).
+        b: (L, ...); becomes h in place.
 
     Returns:
-        h, (L, ...). Touches every number once: the fastest where steps are not launched one by one.
+        h, (L, ...). Touches every number once: the fastest where launching a step costs little.
     """
-    h = torch.empty_like(b)
-    h[0] = b[0]
-    rows = h.unbind(0)
-    for t, (a_t, b_t) in enumerate(zip(a.unbind(0)[1:], b.unbind(0)[1:], strict=True)):
-        torch.addcmul(b_t, a_t, rows[t], out=rows[t + 1])
-    return h
+    rows = b.unbind(0)
+    for t, a_t in enumerate(a.unbind(0)[1:]):
+        rows[t + 1].addcmul_(a_t, rows[t])
+    return b
 
 
 def scan_doubling(a: Tensor, b: Tensor) -> Tensor:
@@ -56,24 +57,95 @@ def _scan(a: Tensor, b: Tensor) -> Tensor:
     return scan_steps(a, b) if a.device.type == "cpu" else scan_doubling(a, b)
 
 
-class LinearScan(torch.autograd.Function):
-    """``h_t = a_t h_{t-1} + b_t`` from zero, (L, ...) each; its gradient is the same scan backwards."""
+def scan_back_steps(decay: Tensor, grad: Tensor) -> Tensor:
+    """All ``g_t = grad_t + decay_{t+1} g_{t+1}``, (T, ...): the gradient of a scan. ``grad`` becomes g in place."""
+    rows, decays = grad.unbind(0), decay.unbind(0)
+    for t in range(len(rows) - 2, -1, -1):
+        rows[t].addcmul_(decays[t + 1], rows[t + 1])
+    return grad
+
+
+def scan_back_doubling(decay: Tensor, grad: Tensor) -> Tensor:
+    """As :func:`scan_back_steps`, in log2(T) passes."""
+    factors = torch.cat([torch.zeros_like(decay[:1]), decay[1:].flip(0)])
+    return scan_doubling(factors, grad.flip(0)).flip(0)
+
+
+def _scan_back(decay: Tensor, grad: Tensor) -> Tensor:
+    return scan_back_steps(decay, grad) if decay.device.type == "cpu" else scan_back_doubling(decay, grad)
+
+
+class SelectiveScan(torch.autograd.Function):
+    """``h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t``, ``y_t = h_t C_t`` (arXiv 2312.00752, equation 2).
+
+    States are N times as large as anything else, so they exist for one chunk of timesteps only: the backward
+    pass computes them again from the state before each chunk.
+    """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        h = _scan(a, b)
-        ctx.save_for_backward(a, h)
-        return h
+    def forward(ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
+        """All outputs.
+
+        Args:
+            x: (L, B, E).
+            dt: (L, B, E), step sizes.
+            a: (E, N), negative.
+            b: (L, B, N).
+            c: (L, B, N).
+            chunk: timesteps whose states are in memory together.
+
+        Returns:
+            y, (L, B, E).
+        """
+        h = x.new_zeros(*x.shape[1:], a.shape[1])
+        befores, ys = [], []
+        for x_c, dt_c, b_c, c_c in zip(*(m.split(chunk) for m in (x, dt, b, c)), strict=True):
+            befores.append(h)
+            _, states = SelectiveScan._states(x_c, dt_c, a, b_c, h)
+            ys.append((states @ c_c[..., None])[..., 0])
+            h = states[-1].clone()
+        ctx.save_for_backward(x, dt, a, b, c, torch.stack(befores))
+        ctx.chunk = chunk
+        return torch.cat(ys)
+
+    @staticmethod
+    def _states(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Decays ``exp(dt A)`` and states of one chunk (T, B, E, N), from the state before it."""
+        decay = (dt[..., None] * a).exp_()
+        states = (dt * x)[..., None] * b[..., None, :]
+        states[0].addcmul_(decay[0], before)
+        return decay, _scan(decay, states)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_h: Tensor) -> tuple[Tensor, Tensor]:
-        a, h = ctx.saved_tensors
-        # g_t = grad_t + a_{t+1} g_{t+1}
-        later = torch.cat([a[1:], torch.zeros_like(a[:1])])
-        g = _scan(later.flip(0), grad_h.flip(0)).flip(0)
-        grad_a = torch.cat([torch.zeros_like(h[:1]), g[1:] * h[:-1]])
-        return grad_a, g
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, None]:
+        """Gradients of the inputs; the recurrence runs backwards."""
+        x, dt, a, b, c, befores = ctx.saved_tensors
+        d_x, d_dt, d_b, d_c = (
+            torch.empty_like(m, memory_format=torch.contiguous_format) for m in (x, dt, b, c)
+        )
+        d_a = torch.zeros_like(a)
+        # what later chunks ask of the last state of this one
+        later = torch.zeros_like(befores[0])
+        parts = zip(*(m.split(ctx.chunk) for m in (x, dt, b, c, grad, d_x, d_dt, d_b, d_c)), strict=True)
+        for before, part in reversed(list(zip(befores, parts, strict=True))):
+            x_c, dt_c, b_c, c_c, grad_c, d_x_c, d_dt_c, d_b_c, d_c_c = part
+            decay, states = SelectiveScan._states(x_c, dt_c, a, b_c, before)
+            d_c_c.copy_((grad_c[..., None, :] @ states)[..., 0, :])
+            d_states = grad_c[..., None] * c_c[..., None, :]
+            d_states[-1] += later
+            d_states = _scan_back(decay, d_states)
+            later = decay[0] * d_states[0]
+            d_input = (d_states @ b_c[..., None])[..., 0]
+            d_b_c.copy_(((dt_c * x_c)[..., None, :] @ d_states)[..., 0, :])
+            torch.mul(d_input, dt_c, out=d_x_c)
+            # from here on: the gradient of dt A, which is that of the decay times the decay
+            decay[0].mul_(before)
+            decay[1:].mul_(states[:-1])
+            d_power = decay.mul_(d_states)
+            torch.addcmul((d_power * a).sum(-1), d_input, x_c, out=d_dt_c)
+            d_a += d_power.mul_(dt_c[..., None]).sum(dim=(0, 1))
+        return d_x, d_dt, d_a, d_b, d_c, None
 
 
 # -- blocks --------------------------------------------------------------------------------------
@@ -137,10 +209,15 @@ class Mamba(nn.Module):
             ssm=torch.zeros(batch_size, self.d_inner, self.d_state, **like),
         )
 
+    def _convolve(self, window: Tensor) -> Tensor:
+        """The convolution's output (B, E) for its last ``d_conv`` inputs (B, E, d_conv)."""
+        assert self.conv1d.bias is not None
+        return (window * self.conv1d.weight[:, 0]).sum(-1) + self.conv1d.bias
+
     def _select(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (..., E) -> step sizes (..., E), A (E, N), B and C (..., N)."""
         dt, b, c = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        return F.softplus(self.dt_proj(dt)), -torch.exp(self.A_log.float()), b, c
+        return F.softplus(self.dt_proj(dt)), -torch.exp(self.A_log), b, c
 
     def forward(self, seq: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
@@ -153,9 +230,11 @@ class Mamba(nn.Module):
     def _plain(self, x: Tensor) -> Tensor:
         """The state-space part, time first: (L, B, E) -> (L, B, E)."""
         dt, a, b, c = self._select(x)
-        decay = torch.exp(dt[..., None] * a)
-        h = LinearScan.apply(decay, (dt * x)[..., None] * b[..., None, :])
-        return torch.einsum("lben,lbn->lbe", h, c.to(h.dtype)) + self.D * x
+        # states add up over thousands of steps: never in half precision
+        with torch.autocast(x.device.type, enabled=False):
+            args = [m.to(a.dtype).contiguous() for m in (x, dt, a, b, c)]
+            chunk = CHUNK_CPU if x.device.type == "cpu" else CHUNK_DEVICE
+            return SelectiveScan.apply(*args, chunk) + self.D * args[0]
 
     def _kernel(self, x: Tensor) -> Tensor:
         """The same by the authors' kernel: (B, E, L) -> (B, L, E)."""
@@ -169,7 +248,7 @@ class Mamba(nn.Module):
         """One timestep: (B, 1, D) -> (B, 1, D) and the next state."""
         x, gate = self.in_proj(token[:, 0]).chunk(2, dim=-1)
         window = torch.cat([state.conv, x[..., None].to(state.conv.dtype)], dim=-1)
-        x = F.silu((window * self.conv1d.weight[:, 0]).sum(-1) + self.conv1d.bias)
+        x = F.silu(self._convolve(window))
         dt, a, b, c = self._select(x)
         ssm = torch.exp(dt[..., None] * a) * state.ssm + (dt * x)[..., None] * b[:, None]
         y = (ssm * c[:, None]).sum(-1) + self.D * x

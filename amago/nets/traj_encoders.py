@@ -6,8 +6,6 @@ Shapes: B sequences, L timesteps, D output size.
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import gin
@@ -17,81 +15,27 @@ from torch import Tensor, nn
 from amago.errors import ConfigurationError
 from amago.nets import mamba, transformer
 from amago.nets._gru import gru_forward
+from amago.nets._traj_base import (
+    TrajEncoder,
+    at_least_one,
+    get_traj_encoder_cls,
+    list_registered_traj_encoders,
+    register_traj_encoder,
+)
 from amago.nets.ff import FFBlock, LayerType, Normalization
 from amago.nets.utils import activation_switch
-from amago.registry import Registry
 
-_registry: Registry[type[TrajEncoder]] = Registry("trajectory encoder")
-
-
-def register_traj_encoder(name: str) -> Callable[[Any], Any]:
-    """Class decorator: make a trajectory encoder known to ``switch_traj_encoder`` by ``name``."""
-    return _registry.register(name)
-
-
-def get_traj_encoder_cls(name: str) -> type[TrajEncoder]:
-    """The encoder registered as ``name``; an unknown name is an error with the nearest ones."""
-    return _registry.get(name)
-
-
-def list_registered_traj_encoders() -> list[str]:
-    """Names of all registered trajectory encoders, sorted."""
-    return _registry.names()
-
-
-def _at_least_one(cls: str, **sizes: int) -> None:
-    for name, value in sizes.items():
-        if value < 1:
-            raise ConfigurationError(f"{cls}.{name} is {value}; use 1 or more")
-
-
-class TrajEncoder(nn.Module, ABC):
-    """Base: a subclass defines :meth:`forward` and :attr:`emb_dim`, and a hidden state if it has memory.
-
-    Args:
-        tstep_dim: width of the input.
-        max_seq_len: longest sequence of a training batch in transitions, and longest memory of a rollout
-            where that must be bounded.
-    """
-
-    def __init__(self, tstep_dim: int, max_seq_len: int) -> None:
-        super().__init__()
-        self.tstep_dim = tstep_dim
-        self.max_seq_len = max_seq_len
-
-    @property
-    @abstractmethod
-    def emb_dim(self) -> int:
-        """Size D of the output."""
-
-    def init_hidden_state(self, batch_size: int, device: torch.device | str) -> Any:
-        """The state of ``batch_size`` actors before their first timestep; ``None`` without memory."""
-        return None
-
-    def reset_hidden_state(self, hidden_state: Any, dones: Tensor) -> Any:
-        """The state after the actors where ``dones`` (B,) bool is True start over; the old one is used up."""
-        return hidden_state
-
-    @abstractmethod
-    def forward(
-        self,
-        seq: Tensor,
-        time_idxs: Tensor,
-        hidden_state: Any = None,
-        log_dict: dict[str, Any] | None = None,
-    ) -> tuple[Tensor, Any]:
-        """Encode; an output depends on no later input.
-
-        Args:
-            seq: (B, L, tstep_dim) float.
-            time_idxs: (B, L, 1) int64, timesteps since each actor's reset.
-            hidden_state: ``None`` for whole sequences (training); otherwise what came before, in
-                rollouts, where L is 1. It may be changed in place: go on with the one that is returned.
-            log_dict: filled with metrics when given.
-
-        Returns:
-            (B, L, D), and the next hidden state (``None`` for whole sequences).
-        """
+__all__ = [
+    "FFTrajEncoder",
+    "GRUTrajEncoder",
+    "IdentityTrajEncoder",
+    "MambaTrajEncoder",
+    "TformerTrajEncoder",
+    "TrajEncoder",
+    "get_traj_encoder_cls",
+    "list_registered_traj_encoders",
+    "register_traj_encoder",
+]
 
 
 @register_traj_encoder("identity")
@@ -152,7 +96,7 @@ class FFTrajEncoder(TrajEncoder):
         layer_type: LayerType = nn.Linear,
     ) -> None:
         super().__init__(tstep_dim, max_seq_len)
-        _at_least_one("FFTrajEncoder", d_model=d_model)
+        at_least_one("FFTrajEncoder", d_model=d_model)
         d_ff = 4 * d_model if d_ff is None else d_ff
         self.traj_emb = layer_type(tstep_dim, d_model)
         self.traj_blocks = nn.ModuleList(
@@ -207,7 +151,7 @@ class GRUTrajEncoder(TrajEncoder):
         norm: str | None = "layer",
     ) -> None:
         super().__init__(tstep_dim, max_seq_len)
-        _at_least_one("GRUTrajEncoder", d_hidden=d_hidden, n_layers=n_layers, d_output=d_output)
+        at_least_one("GRUTrajEncoder", d_hidden=d_hidden, n_layers=n_layers, d_output=d_output)
         self.rnn = nn.GRU(tstep_dim, d_hidden, num_layers=n_layers, batch_first=True)
         self.out = nn.Linear(d_hidden, d_output)
         self.out_norm = Normalization(norm, d_output)
@@ -246,6 +190,10 @@ class GRUTrajEncoder(TrajEncoder):
 @gin.configurable
 class TformerTrajEncoder(TrajEncoder):
     """A causal transformer; rollouts keep the last ``max_seq_len`` timesteps of keys and values.
+
+    A rollout's output is that of one forward over the whole episode in which every query sees its last
+    ``max_seq_len`` keys in every layer; sequences longer than ``max_seq_len`` + 1 are encoded so. Up to there
+    (a training batch: ``max_seq_len`` transitions and what follows the last) a query sees all before it.
 
     Args:
         tstep_dim: width of the input.
@@ -291,7 +239,7 @@ class TformerTrajEncoder(TrajEncoder):
         attention_type: type[transformer.SelfAttention] = transformer.FlashAttention,
     ) -> None:
         super().__init__(tstep_dim, max_seq_len)
-        _at_least_one("TformerTrajEncoder", d_model=d_model, d_ff=d_ff, n_layers=n_layers)
+        at_least_one("TformerTrajEncoder", d_model=d_model, d_ff=d_ff, n_layers=n_layers)
         layers = []
         for _ in range(n_layers):
             attention_layer = transformer.AttentionLayer(
@@ -411,7 +359,7 @@ class MambaTrajEncoder(TrajEncoder):
         norm: str | None = "layer",
     ) -> None:
         super().__init__(tstep_dim, max_seq_len)
-        _at_least_one(
+        at_least_one(
             "MambaTrajEncoder",
             d_model=d_model,
             d_state=d_state,

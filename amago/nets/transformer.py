@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gin
 import torch
@@ -185,7 +186,7 @@ class AttentionLayer(nn.Module):
 
     def _qkv(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, 3, H, d)."""
-        layer = self.qkv_projection
+        layer: Any = self.qkv_projection
         weight = layer.effective_weight() if isinstance(layer, SigmaReparam) else layer.weight
         # The projection's outputs are (3, d, H). Reordering the rows of the small weight spares a copy of
         # every activation: kernels want the features of a head side by side.

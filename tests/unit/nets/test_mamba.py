@@ -1,0 +1,88 @@
+"""Mamba's recurrence and its gradient against plain loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from amago.nets import mamba
+
+
+def _inputs(length: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    batch, channels, n = 3, 5, 4
+    step, a = draw(length, batch, channels).abs() * 0.3, -draw(channels, n).abs()
+    inputs = [draw(length, batch, channels), step, a, draw(length, batch, n), draw(length, batch, n)]
+    return [x.requires_grad_() for x in inputs]
+
+
+def _by_hand(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    h = x.new_zeros(*x.shape[1:], a.shape[1])
+    ys = []
+    for t in range(len(x)):
+        h = torch.exp(dt[t][..., None] * a) * h + (dt[t] * x[t])[..., None] * b[t][:, None]
+        ys.append((h * c[t][:, None]).sum(-1))
+    return torch.stack(ys)
+
+
+@pytest.mark.parametrize("scan", ["steps", "doubling"])
+@pytest.mark.parametrize("chunk", [1, 4, 19, 64])
+@pytest.mark.parametrize("length", [1, 19])
+def test_selective_scan(scan: str, chunk: int, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and all five gradients, for chunks that do and do not divide the length, by both scans."""
+    if scan == "doubling":
+        monkeypatch.setattr(mamba, "_scan", mamba.scan_doubling)
+        monkeypatch.setattr(mamba, "_scan_back", mamba.scan_back_doubling)
+    inputs = _inputs(length)
+    weight = torch.randn(length, 3, 5, dtype=torch.float64)
+    results = []
+    for y in (_by_hand(*inputs), mamba.SelectiveScan.apply(*inputs, chunk)):
+        results.append([y, *torch.autograd.grad((y * weight).sum(), inputs)])
+    for theirs, ours in zip(*results, strict=True):
+        assert torch.allclose(theirs, ours, rtol=1e-11, atol=1e-12)
+
+
+def test_layer_is_the_papers_recurrence() -> None:
+    """Convolution, selection, gate and skip, with Python loops."""
+    torch.manual_seed(0)
+    layer = mamba.Mamba(d_model=6, d_state=3, d_conv=4, expand=2).double()
+    seq = torch.randn(2, 9, 6, dtype=torch.float64)
+    x, z = layer.in_proj(seq).chunk(2, dim=-1)
+    kernel, conv = layer.conv1d.weight[:, 0], []
+    for t in range(9):
+        taps = [kernel[:, 3 - lag] * x[:, t - lag] for lag in range(4) if t - lag >= 0]
+        conv.append(torch.nn.functional.silu(sum(taps) + layer.conv1d.bias))
+    u = torch.stack(conv)
+    dt, b, c = layer.x_proj(u).split([1, 3, 3], dim=-1)
+    dt = torch.nn.functional.softplus(layer.dt_proj(dt))
+    y = _by_hand(u, dt, -torch.exp(layer.A_log), b, c) + layer.D * u
+    expected = layer.out_proj(y.transpose(0, 1) * torch.nn.functional.silu(z))
+    assert torch.allclose(layer(seq), expected, rtol=1e-10)
+
+
+def test_start() -> None:
+    """A starts at -1 .. -N, step sizes between 0.001 and 0.1, names are the authors' package's."""
+    torch.manual_seed(0)
+    layer = mamba.Mamba(d_model=32, d_state=16, d_conv=4, expand=2)
+    assert torch.allclose(-torch.exp(layer.A_log), -torch.arange(1.0, 17.0).expand(64, 16))
+    steps = torch.nn.functional.softplus(layer.dt_proj.bias)
+    assert steps.min() > 9e-4 and steps.max() < 0.11 and steps.std() > 0.01
+    shapes: dict[str, Any] = {k: tuple(v.shape) for k, v in layer.state_dict().items()}
+    assert shapes == {
+        "A_log": (64, 16),
+        "D": (64,),
+        "in_proj.weight": (128, 32),
+        "conv1d.weight": (64, 1, 4),
+        "conv1d.bias": (64,),
+        "x_proj.weight": (34, 64),
+        "dt_proj.weight": (64, 2),
+        "dt_proj.bias": (64,),
+        "out_proj.weight": (32, 64),
+    }
