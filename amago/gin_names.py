@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gin
 from gin import config_parser
 
-from amago.errors import ConfigurationError
+import amago.errors
+from amago.errors import AmagoError, ConfigurationError
 from amago.registry import nearest
 
 _T = TypeVar("_T", bound=type)
@@ -174,6 +176,17 @@ def as_gin_value(value: Any) -> Any:
     return value if selector is None else gin.config.ConfigurableReference(selector, False)
 
 
+def without_gin(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A configurable function with the values that are bound now, and without gin around it.
+
+    Gin's wrapper takes a lock at every call, which no compiled graph can contain.
+    """
+    selector = selector_of(function)
+    if selector is None or inspect.isclass(function):
+        return function
+    return partial(gin.config._REGISTRY[selector].wrapped, **gin.get_bindings(selector))
+
+
 # -- gin.REQUIRED --------------------------------------------------------------------------------
 
 
@@ -181,11 +194,18 @@ def as_gin_value(value: Any) -> Any:
 def explain_required() -> Iterator[None]:
     """Turn gin's complaint about a missing ``gin.REQUIRED`` into one that shows the line to add.
 
+    Errors that are ours already become one line again: gin appends which configurable called which.
+
     Raises:
         ConfigurationError: a setting without a default was not configured.
     """
     try:
         yield
+    except AmagoError as error:
+        first, appended, _ = str(error).partition("\n  In call to configurable")
+        if not appended:
+            raise
+        raise _original_class(error)(first) from error
     except RuntimeError as error:
         found = _REQUIRED.search(str(error))
         if found is None:
@@ -196,6 +216,11 @@ def explain_required() -> Iterator[None]:
             f"{', '.join(settings)} must be configured: there is no default. "
             f"Add {lines} to a gin file, or {settings[0]!r} to the dict that use_config gets"
         ) from error
+
+
+def _original_class(error: AmagoError) -> type[AmagoError]:
+    """The class of an error before gin wrapped it in classes of the same name."""
+    return next(c for c in type(error).__mro__ if getattr(amago.errors, c.__name__, None) is c)
 
 
 def explains_required(cls: _T) -> _T:

@@ -22,7 +22,7 @@ from amago.agent.filters import binary_filter
 from amago.agent.registry import Multigammas, register_agent
 from amago.agent.targets import n_step_targets
 from amago.errors import ConfigurationError
-from amago.gin_names import explain_required
+from amago.gin_names import explain_required, without_gin
 from amago.loading import Batch
 from amago.nets import actor_critic
 from amago.nets.policy_dists import greedy_action, stored_log_prob
@@ -106,7 +106,8 @@ class Agent(BaseAgent):
         self.fake_filter = fake_filter
         self.num_actions_for_value_in_critic_loss = num_actions_for_value_in_critic_loss
         self.num_actions_for_value_in_actor_loss = num_actions_for_value_in_actor_loss
-        self.fbc_filter_func = fbc_filter_func
+        fbc_filter_func(torch.zeros(1, 1, 1, 1))  # so that config.txt has the filter's settings
+        self.fbc_filter_func = without_gin(fbc_filter_func)
         self.use_target_actor = use_target_actor
         self.use_multigamma = use_multigamma
         self.n_step = n_step

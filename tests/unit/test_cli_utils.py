@@ -19,8 +19,14 @@ from amago.cli_utils import (
     use_config,
 )
 from amago.envs.exploration import BilevelEpsilonGreedy, EpsilonGreedy
-from amago.errors import ConfigurationError
-from amago.gin_names import configurable_names, explain_required, explains_required, parameters_of
+from amago.errors import ConfigurationError, DataError
+from amago.gin_names import (
+    configurable_names,
+    explain_required,
+    explains_required,
+    parameters_of,
+    without_gin,
+)
 from amago.nets.cnn import IMPALAishCNN
 from amago.nets.traj_encoders import (
     FFTrajEncoder,
@@ -254,6 +260,29 @@ def test_required_settings_of_a_decorated_class():
     use_config({"NeedsTwo.one": 2, "NeedsTwo.two": 3})
     assert NeedsTwo(1).found == (1, 2, 3)
     assert "tests.NeedsTwo" in configurable_names() and parameters_of("tests.NeedsTwo") == ["a", "one", "two"]
+
+
+def test_errors_are_one_line_again():
+    """Gin appends the chain of calls to every error; a person gets the first line and the right class."""
+
+    @gin.configurable("Fails", module="tests")
+    def fails():
+        raise DataError("what is wrong; the way out")
+
+    with pytest.raises(DataError) as caught, explain_required():
+        fails()
+    assert str(caught.value) == "what is wrong; the way out" and type(caught.value) is DataError
+
+
+def test_without_gin():
+    """The function with what is bound now; others pass through."""
+    import torch
+
+    use_config({"binary_filter.threshold": 2.0})
+    bare = without_gin(binary_filter)
+    gin.clear_config()
+    assert bare(torch.tensor([1.0, 3.0])).tolist() == [0.0, 1.0]
+    assert without_gin(abs) is abs and without_gin(Agent) is Agent
 
 
 class _Actors:
