@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import gin
@@ -147,12 +146,12 @@ class _Bins:
     def __init__(self, raw: Tensor) -> None:
         self._raw = raw.movedim(3, 0)  # as critics compute them: C first is contiguous
 
-    @cached_property
+    @property
     def logits(self) -> Tensor:
         """Log-probabilities (K, B, L, C, G, bins)."""
         return torch.log_softmax(self._raw, dim=-1).movedim(0, 3)
 
-    @cached_property
+    @property
     def probs(self) -> Tensor:
         """Probabilities (K, B, L, C, G, bins)."""
         return torch.softmax(self._raw, dim=-1).movedim(0, 3)
