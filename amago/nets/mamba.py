@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amago.nets._stacked import loop_over_stack
 from amago.nets.ff import Normalization
 
 _HAS_KERNEL = importlib.util.find_spec("mamba_ssm") is not None
@@ -75,77 +76,102 @@ def _scan_back(decay: Tensor, grad: Tensor) -> Tensor:
     return scan_back_steps(decay, grad) if decay.device.type == "cpu" else scan_back_doubling(decay, grad)
 
 
-class SelectiveScan(torch.autograd.Function):
+def _chunk_states(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """Decays ``exp(dt A)`` and states of one chunk (T, B, E, N), from the state before it."""
+    decay = (dt[..., None] * a).exp_()
+    states = (dt * x)[..., None] * b[..., None, :]
+    states[0].addcmul_(decay[0], before)
+    return decay, _scan(decay, states)
+
+
+# Operators of their own, so that a compiler takes them as they are instead of unrolling the loops.
+
+
+@torch.library.custom_op("amago::selective_scan", mutates_args=())
+def selective_scan(
+    x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
     """``h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t``, ``y_t = h_t C_t`` (arXiv 2312.00752, equation 2).
 
     States are N times as large as anything else, so they exist for one chunk of timesteps only: the backward
     pass computes them again from the state before each chunk.
+
+    Args:
+        x: (L, B, E).
+        dt: (L, B, E), step sizes.
+        a: (E, N), negative.
+        b: (L, B, N).
+        c: (L, B, N).
+        chunk: timesteps whose states are in memory together.
+
+    Returns:
+        y (L, B, E), and the states before each chunk (chunks, B, E, N).
     """
+    h = x.new_zeros(*x.shape[1:], a.shape[1])
+    befores, ys = [], []
+    for x_c, dt_c, b_c, c_c in zip(*(m.split(chunk) for m in (x, dt, b, c)), strict=True):
+        befores.append(h)
+        _, states = _chunk_states(x_c, dt_c, a, b_c, h)
+        ys.append((states @ c_c[..., None])[..., 0])
+        h = states[-1].clone()
+    return torch.cat(ys), torch.stack(befores)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
-        """All outputs.
 
-        Args:
-            x: (L, B, E).
-            dt: (L, B, E), step sizes.
-            a: (E, N), negative.
-            b: (L, B, N).
-            c: (L, B, N).
-            chunk: timesteps whose states are in memory together.
+@torch.library.custom_op("amago::selective_scan_backward", mutates_args=())
+def selective_scan_backward(
+    grad: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, befores: Tensor, chunk: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the five inputs from that of y (L, B, E); the recurrence runs backwards."""
+    d_x, d_dt, d_b, d_c = (torch.empty_like(m, memory_format=torch.contiguous_format) for m in (x, dt, b, c))
+    d_a = torch.zeros_like(a)
+    # what later chunks ask of the last state of this one
+    later = torch.zeros_like(befores[0])
+    parts = zip(*(m.split(chunk) for m in (x, dt, b, c, grad, d_x, d_dt, d_b, d_c)), strict=True)
+    for before, part in reversed(list(zip(befores, parts, strict=True))):
+        x_c, dt_c, b_c, c_c, grad_c, d_x_c, d_dt_c, d_b_c, d_c_c = part
+        decay, states = _chunk_states(x_c, dt_c, a, b_c, before)
+        d_c_c.copy_((grad_c[..., None, :] @ states)[..., 0, :])
+        d_states = grad_c[..., None] * c_c[..., None, :]
+        d_states[-1] += later
+        d_states = _scan_back(decay, d_states)
+        later = decay[0] * d_states[0]
+        d_input = (d_states @ b_c[..., None])[..., 0]
+        d_b_c.copy_(((dt_c * x_c)[..., None, :] @ d_states)[..., 0, :])
+        torch.mul(d_input, dt_c, out=d_x_c)
+        # from here on: the gradient of dt A, which is that of the decay times the decay
+        decay[0].mul_(before)
+        decay[1:].mul_(states[:-1])
+        d_power = decay.mul_(d_states)
+        torch.addcmul((d_power * a).sum(-1), d_input, x_c, out=d_dt_c)
+        d_a += d_power.mul_(dt_c[..., None]).sum(dim=(0, 1))
+    return d_x, d_dt, d_a, d_b, d_c
 
-        Returns:
-            y, (L, B, E).
-        """
-        h = x.new_zeros(*x.shape[1:], a.shape[1])
-        befores, ys = [], []
-        for x_c, dt_c, b_c, c_c in zip(*(m.split(chunk) for m in (x, dt, b, c)), strict=True):
-            befores.append(h)
-            _, states = SelectiveScan._states(x_c, dt_c, a, b_c, h)
-            ys.append((states @ c_c[..., None])[..., 0])
-            h = states[-1].clone()
-        ctx.save_for_backward(x, dt, a, b, c, torch.stack(befores))
-        ctx.chunk = chunk
-        return torch.cat(ys)
 
-    @staticmethod
-    def _states(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Decays ``exp(dt A)`` and states of one chunk (T, B, E, N), from the state before it."""
-        decay = (dt[..., None] * a).exp_()
-        states = (dt * x)[..., None] * b[..., None, :]
-        states[0].addcmul_(decay[0], before)
-        return decay, _scan(decay, states)
+@selective_scan.register_fake
+def _(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(-(-x.shape[0] // chunk), *x.shape[1:], a.shape[1])
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, None]:
-        """Gradients of the inputs; the recurrence runs backwards."""
-        x, dt, a, b, c, befores = ctx.saved_tensors
-        d_x, d_dt, d_b, d_c = (
-            torch.empty_like(m, memory_format=torch.contiguous_format) for m in (x, dt, b, c)
-        )
-        d_a = torch.zeros_like(a)
-        # what later chunks ask of the last state of this one
-        later = torch.zeros_like(befores[0])
-        parts = zip(*(m.split(ctx.chunk) for m in (x, dt, b, c, grad, d_x, d_dt, d_b, d_c)), strict=True)
-        for before, part in reversed(list(zip(befores, parts, strict=True))):
-            x_c, dt_c, b_c, c_c, grad_c, d_x_c, d_dt_c, d_b_c, d_c_c = part
-            decay, states = SelectiveScan._states(x_c, dt_c, a, b_c, before)
-            d_c_c.copy_((grad_c[..., None, :] @ states)[..., 0, :])
-            d_states = grad_c[..., None] * c_c[..., None, :]
-            d_states[-1] += later
-            d_states = _scan_back(decay, d_states)
-            later = decay[0] * d_states[0]
-            d_input = (d_states @ b_c[..., None])[..., 0]
-            d_b_c.copy_(((dt_c * x_c)[..., None, :] @ d_states)[..., 0, :])
-            torch.mul(d_input, dt_c, out=d_x_c)
-            # from here on: the gradient of dt A, which is that of the decay times the decay
-            decay[0].mul_(before)
-            decay[1:].mul_(states[:-1])
-            d_power = decay.mul_(d_states)
-            torch.addcmul((d_power * a).sum(-1), d_input, x_c, out=d_dt_c)
-            d_a += d_power.mul_(dt_c[..., None]).sum(dim=(0, 1))
-        return d_x, d_dt, d_a, d_b, d_c, None
+
+@selective_scan_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, befores: Tensor, chunk: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return tuple(torch.empty_like(m) for m in (x, dt, a, b, c))  # type: ignore[return-value]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.chunk = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, grad_befores: Tensor) -> tuple[Tensor | None, ...]:
+    # the states between chunks are not for use outside, so nothing asks for their gradient
+    return (*selective_scan_backward(grad.contiguous(), *ctx.saved_tensors, ctx.chunk), None)
+
+
+selective_scan.register_autograd(_backward, setup_context=_keep)
+loop_over_stack(selective_scan)
+loop_over_stack(selective_scan_backward)
 
 
 # -- blocks --------------------------------------------------------------------------------------
@@ -234,7 +260,7 @@ class Mamba(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             args = [m.to(a.dtype).contiguous() for m in (x, dt, a, b, c)]
             chunk = CHUNK_CPU if x.device.type == "cpu" else CHUNK_DEVICE
-            return SelectiveScan.apply(*args, chunk) + self.D * args[0]
+            return selective_scan(*args, chunk)[0] + self.D * args[0]
 
     def _kernel(self, x: Tensor) -> Tensor:
         """The same by the authors' kernel: (B, E, L) -> (B, L, E)."""

@@ -71,8 +71,8 @@ def test_fast_gru_float32() -> None:
 def test_encoder_uses_the_fast_gru(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole sequences on CPU take the faster way; half precision under autocast takes torch's."""
     calls = []
-    real = _gru.GRULayer.apply
-    monkeypatch.setattr(_gru.GRULayer, "apply", lambda *a: calls.append(1) or real(*a))
+    real = _gru.gru_layer
+    monkeypatch.setattr(_gru, "gru_layer", lambda *a: calls.append(1) or real(*a))
     encoder = te.GRUTrajEncoder(5, 12, d_hidden=8, d_output=8)
     seq = torch.randn(2, 4, 5)
     exact, _ = encoder(seq, times(2, 4))
@@ -156,3 +156,54 @@ def test_impossible_sizes(build: Any, message: str) -> None:
     """One line names the setting."""
     with pytest.raises(ConfigurationError, match=message):
         build()
+
+
+def _small(name: str) -> Any:
+    sizes = {"d_hidden": 8, "d_output": 8} if name == "rnn" else {"d_model": 16}
+    return te.get_traj_encoder_cls(name)(7, 20, n_layers=1, **sizes)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", ["rnn", "mamba", "transformer"])
+def test_stacked_seeds(name: str) -> None:
+    """Several copies' weights in one vmapped call give each copy's outputs and gradients."""
+    torch.manual_seed(0)
+    copies = [_small(name).eval() for _ in range(3)]
+    params, buffers = torch.func.stack_module_state(copies)
+    seq = torch.randn(2, 6, 7)
+    out = torch.func.vmap(
+        lambda p, b: torch.func.functional_call(copies[0], (p, b), (seq, times(2, 6)))[0],
+        randomness="different",
+    )(params, buffers)
+    out.square().sum().backward()
+    for i, copy in enumerate(copies):
+        alone = copy(seq, times(2, 6))[0]
+        assert (out[i] - alone).abs().max() < 1e-5
+        alone.square().sum().backward()
+        for key, p in copy.named_parameters():
+            assert torch.allclose(params[key].grad[i], p.grad, rtol=1e-3, atol=1e-4), key
+
+
+@pytest.mark.parametrize("name", ["mamba", "transformer"])
+def test_traces_as_one_graph(name: str) -> None:
+    """No branch on data, and the loops over timesteps are opaque to a compiler: few nodes at any length."""
+    encoder = _small(name).train()
+    sizes = []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        sizes.append(len(graph.graph.nodes))
+        return graph
+
+    for length in (6, 60):
+        torch._dynamo.reset()
+        seq, when = torch.randn(2, length, 7), times(2, length)
+        torch.compile(lambda x, t: encoder(x, t)[0].sum(), backend=count, fullgraph=True)(
+            seq, when
+        ).backward()
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_fast_gru_in_stretches(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backward pass joins stretches of timesteps, of any size, without a seam."""
+    monkeypatch.setattr(_gru, "CHUNK", 3 * width * 4)
+    test_fast_gru_is_torchs(17, width)
