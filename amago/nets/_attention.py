@@ -27,6 +27,10 @@ ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+#: Queries that windowed attention treats together at least.
+MIN_STRETCH = 64
+
+
 class SelfAttention(nn.Module, ABC):
     """Base: a subclass defines :meth:`forward`.
 
@@ -72,7 +76,7 @@ class SelfAttention(nn.Module, ABC):
         """
 
     def reach(self) -> int | None:
-        """How many keys back a query sees at most, 0 being itself alone; ``None`` when there is no window."""
+        """How many keys back a query sees, 0 being itself alone (sinks apart); ``None`` without a window."""
         return None
 
 
@@ -146,6 +150,8 @@ class _DenseAttention(SelfAttention):
 
     mask_mod: MaskMod | None = None
     score_mod: ScoreMod | None = None
+    #: so many first positions are visible beyond the window
+    sink_size = 0
     #: write the softmax out instead of calling torch's fused kernel
     explicit = False
 
@@ -176,13 +182,36 @@ class _DenseAttention(SelfAttention):
             # Without a mask the fastest kernels apply.
             p = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal).transpose(1, 2)
-        position = torch.arange(length, device=qkv.device)
-        q_pos, k_pos = position[None, None, :, None], position[None, None, None, :]
-        seen = k_pos <= q_pos if self.causal else None
+        reach = self.reach() if self.causal else None
         if limited:
-            assert seen is not None and self.context is not None
+            assert self.context is not None
+            reach = self.context - 1 if reach is None else min(reach, self.context - 1)
+        # Stretches of queries with the keys that their windows hold: cost grows with L, not with L squared.
+        stretch = length if reach is None else max(MIN_STRETCH, reach + 1)
+        outs = [
+            self._attend_stretch(q, k, v, start, min(start + stretch, length), reach, limited)
+            for start in range(0, length, stretch)
+        ]
+        return torch.cat(outs, dim=2).transpose(1, 2)
+
+    def _attend_stretch(
+        self, q: Tensor, k: Tensor, v: Tensor, start: int, stop: int, reach: int | None, limited: bool
+    ) -> Tensor:
+        """The queries from ``start`` to ``stop`` of whole sequences (B, H, L, d)."""
+        length = q.shape[2]
+        first = 0 if reach is None else max(0, start - reach)
+        position = torch.arange(length, device=q.device)
+        keys = slice(first, stop if self.causal else length)
+        k_pos, k_part, v_part = position[keys], k[:, :, keys], v[:, :, keys]
+        sinks = min(self.sink_size, first)
+        if sinks:
+            k_pos = torch.cat([position[:sinks], k_pos])
+            k_part, v_part = (torch.cat([x[:, :, :sinks], part], 2) for x, part in ((k, k_part), (v, v_part)))
+        q_pos, k_pos = position[None, None, start:stop, None], k_pos[None, None, None, :]
+        seen = k_pos <= q_pos if self.causal else None
+        if limited and seen is not None and self.context is not None:
             seen = seen & (q_pos - k_pos < self.context)
-        return self._attend(q, k, v, q_pos, k_pos, seen).transpose(1, 2)
+        return self._attend(q[:, :, start:stop], k_part, v_part, q_pos, k_pos, seen)
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, q_pos: Tensor, k_pos: Tensor, mask: Tensor | None

@@ -160,7 +160,7 @@ def test_impossible_sizes(build: Any, message: str) -> None:
 
 def _small(name: str) -> Any:
     sizes = {"d_hidden": 8, "d_output": 8} if name == "rnn" else {"d_model": 16}
-    return te.get_traj_encoder_cls(name)(7, 20, n_layers=1, **sizes)  # type: ignore[call-arg]
+    return te.get_traj_encoder_cls(name)(7, 100, n_layers=1, **sizes)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("name", ["rnn", "mamba", "transformer"])
