@@ -128,11 +128,14 @@ def cell_folder(results: Path, suite: str, environment: str, architecture: str, 
     return results / suite / environment / architecture / f"seed_{seed}"
 
 
-class _BlockDumper(yaml.SafeDumper):
+_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _BlockDumper(_Base):
     """Writes text of many lines (the gin bindings) as a block that a person can read."""
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: Any, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -107,6 +107,8 @@ def load_experiment(cell: Cell, work: Path) -> Experiment:
     limit_threads(cell.threads)
     apply_gin(cell)
     experiment = build_experiment(cell, state=work, log_dir=work, actors=cell.evaluation.actors)
+    # Nothing is learned here, and torch's optimisers import its compiler: a second for each job.
+    experiment.init_optimizer = lambda policy: None
     experiment.start()
     experiment.load_policy(cell.policy)
     return experiment
