@@ -86,3 +86,15 @@ def test_start() -> None:
         "dt_proj.bias": (64,),
         "out_proj.weight": (32, 64),
     }
+
+
+def test_recurrence_keeps_full_precision() -> None:
+    """Under autocast only the projections are in half precision, not the states."""
+    torch.manual_seed(0)
+    layer = mamba.Mamba(d_model=6, d_state=3, d_conv=4, expand=2)
+    x = torch.randn(9, 2, 12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer._plain(x)
+        dt, a, b, c = (m.float() for m in layer._select(x))
+    assert out.dtype == torch.float32
+    assert torch.allclose(out, _by_hand(x, dt, a, b, c) + layer.D * x, atol=1e-5)

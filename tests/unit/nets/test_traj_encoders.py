@@ -207,3 +207,12 @@ def test_fast_gru_in_stretches(width: int, monkeypatch: pytest.MonkeyPatch) -> N
     """The backward pass joins stretches of timesteps, of any size, without a seam."""
     monkeypatch.setattr(_gru, "CHUNK", 3 * width * 4)
     test_fast_gru_is_torchs(17, width)
+
+
+def test_ff_dropout() -> None:
+    """Dropout is on the output, too, and in training only."""
+    encoder = te.FFTrajEncoder(7, 10, d_model=64, dropout=0.5)
+    seq = torch.randn(2, 5, 7)
+    zeros = (encoder(seq, times(2, 5))[0] == 0).float().mean().item()
+    assert 0.3 < zeros < 0.7
+    assert (encoder.eval()(seq, times(2, 5))[0] != 0).all()

@@ -491,3 +491,27 @@ def test_window_without_effect_is_said() -> None:
     gin.bind_parameter("SlidingWindowFlexAttention.window_size", 50)
     with pytest.warns(UserWarning, match="window_size is 50, more than max_seq_len = 8"):
         TformerTrajEncoder(DIM, 8, attention_type=tf.SlidingWindowFlexAttention)
+
+
+@pytest.mark.parametrize("which", ["dropout_ff", "dropout_emb", "dropout_attn", "dropout_qkv"])
+def test_each_dropout_acts_alone(which: str) -> None:
+    """Each of the four makes training outputs random; with none of them they are not."""
+    off = dict.fromkeys(["dropout_ff", "dropout_emb", "dropout_attn", "dropout_qkv"], 0.0)
+    seq = torch.randn(2, 5, DIM)
+    for settings in (off, {**off, which: 0.5}):
+        encoder = _encoder(sigma_reparam=False, **settings).train()
+        first, second = (encoder(seq, times(2, 5))[0] for _ in range(2))
+        assert torch.equal(first, second) == (settings is off)
+
+
+def test_sigma_reparam_keeps_full_precision() -> None:
+    """Under autocast the spectral vectors and the weight are those of full precision."""
+    layer = tf.SigmaReparam(40, 30).train()
+    state = {k: v.clone() for k, v in layer.state_dict().items()}
+    exact = layer.effective_weight()
+    vectors = layer.u.clone(), layer.v.clone()
+    layer.load_state_dict(state)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer.effective_weight(), exact)
+        assert torch.equal(layer.u, vectors[0]) and torch.equal(layer.v, vectors[1])
+        assert layer(torch.randn(2, 40)).dtype == torch.bfloat16
