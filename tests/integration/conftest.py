@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,12 @@ class Desk:
     def cell(self, architecture: str = "ff", seed: int = 0, suite: str = "tiny") -> Path:
         """A cell's folder."""
         return self.folder / "results" / suite / "tmaze-passive" / architecture / f"seed_{seed}"
+
+
+@pytest.fixture(scope="session")
+def make_desk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Desk]:
+    """Desks that several tests share."""
+    return lambda name: Desk(tmp_path_factory.mktemp(name))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from amago_suite.paths import SNAKEFILE
 
 pytestmark = pytest.mark.slow
 
-LONG = {"epochs": 60, "batches": 6, "architectures": "[rnn]"}
+LONG = {"epochs": 40, "batches": 6, "architectures": "[rnn]"}
 
 
 def wait_for(condition, seconds: float, what: str) -> None:
@@ -46,12 +46,13 @@ def trainers(folder: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.fixture
-def undisturbed(desk) -> bytes:
+@pytest.fixture(scope="module")
+def undisturbed(make_desk) -> bytes:
     """The weights of the same cell, trained without interruption."""
-    desk.write("calm", **LONG)
-    assert desk.type("run", "calm.yaml").returncode == 0
-    return (desk.cell("rnn", suite="calm") / "policy.safetensors").read_bytes()
+    desk = make_desk("calm")
+    desk.write(**LONG)
+    assert desk.type("run", "tiny.yaml").returncode == 0
+    return (desk.cell("rnn") / "policy.safetensors").read_bytes()
 
 
 def test_sigkill_of_the_whole_run(desk, undisturbed: bytes) -> None:
@@ -74,7 +75,7 @@ def test_sigkill_of_the_whole_run(desk, undisturbed: bytes) -> None:
     assert len(last) == 2
     assert last[1]["reason"] in ("interrupted", "lost")
     assert last[1]["end"] is not None
-    assert (last[2]["reason"], last[2]["epoch_end"]) == ("finished", 60)
+    assert (last[2]["reason"], last[2]["epoch_end"]) == ("finished", 40)
     assert last[2]["epoch_start"] >= 10
     assert (cell / "policy.safetensors").read_bytes() == undisturbed
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from amago.errors import AmagoError, ConfigurationError, TrainingInterrupted
+from amago.errors import AmagoError, ConfigurationError
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
 
 app = typer.Typer(
@@ -37,15 +39,19 @@ def main() -> None:
         _fail(error, USAGE)
     except AmagoError as error:
         _fail(error, FAILED)
-    except TrainingInterrupted as error:
-        print(f"interrupted: {error}", file=sys.stderr)
-        sys.exit(RESUMABLE)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(RESUMABLE)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(DONE)
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """A stop that comes before or after the training loop can be gone on from like any other."""
+    try:
+        yield
+    except KeyboardInterrupt as error:  # TrainingInterrupted is one
+        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
+        raise typer.Exit(RESUMABLE) from error
 
 
 def _fail(error: AmagoError, code: int) -> None:
@@ -66,7 +72,8 @@ def train(folder: CellFolder, parent: Parent = None, log: Log = None) -> None:
     """Train one cell by hand, exactly as a suite would."""
     from amago_suite.train import train as train_cell
 
-    raise typer.Exit(train_cell(folder, parent=parent, log=log))
+    with _resumable():
+        raise typer.Exit(train_cell(folder, parent=parent, log=log))
 
 
 @app.command()
@@ -74,7 +81,8 @@ def evaluate(folder: CellFolder, parent: Parent = None, log: Log = None) -> None
     """Evaluate one trained cell by hand, exactly as a suite would."""
     from amago_suite.evaluate import evaluate as evaluate_cell
 
-    raise typer.Exit(evaluate_cell(folder, parent=parent, log=log))
+    with _resumable():
+        raise typer.Exit(evaluate_cell(folder, parent=parent, log=log))
 
 
 @app.command()

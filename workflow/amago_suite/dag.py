@@ -20,6 +20,8 @@ from amago_suite.prepare import check_results, prepare
 from amago_suite.schema import validate
 
 DEFAULT_SUITE = "quick"
+#: Names the plan that `amago-suite run` has just written, so that Snakemake need not plan again.
+PLAN_VARIABLE = "AMAGO_SUITE_PLAN"
 
 
 def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
@@ -33,10 +35,15 @@ def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
     # Jobs find the same installation as this process, also where its environment is not activated.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
-        validate(dict(config), "config", Path("--config"))
+        # Snakemake itself reads True and False only, in this spelling.
+        words = {"true": True, "false": False}
+        config = {key: words.get(str(value).lower(), value) for key, value in config.items()}
+        validate(config, "config", Path("--config"))
         suite = str(config.get("suite", DEFAULT_SUITE))
         smoke = bool(config.get("smoke", False))
         results = Path(config.get("results", RESULTS))
+        if main and PLAN_VARIABLE in os.environ:
+            return read_plan(Path(os.environ[PLAN_VARIABLE]))
         if not main:
             name = f"{Path(suite).stem}-smoke" if smoke else Path(suite).stem
             return read_plan(results / name / "plan.json")

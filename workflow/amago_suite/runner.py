@@ -15,6 +15,7 @@ from typing import IO, Any
 from rich.console import Console
 
 from amago.errors import AmagoError
+from amago_suite.dag import PLAN_VARIABLE
 from amago_suite.display import REFRESH, Display
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
 from amago_suite.grid import Grid, plan
@@ -134,6 +135,7 @@ class _Run:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env={**os.environ, PLAN_VARIABLE: str(self.grid.plan_file)},
             preexec_fn=before,
         )
 
