@@ -29,6 +29,7 @@ BLOCK = 512
 
 def _single_forms() -> dict[str, Callable[[], gym.Env]]:
     """Single forms of the environments that are written here, with the registry's defaults."""
+    from envs_suite.alchemy import SymbolicAlchemy
     from envs_suite.frozen_lake import MetaFrozenLake
     from envs_suite.key_door import RoomKeyDoor
     from envs_suite.maze_runner import MazeRunnerGymEnv
@@ -40,6 +41,7 @@ def _single_forms() -> dict[str, Callable[[], gym.Env]]:
         "meta-frozen-lake": lambda: MetaFrozenLake(5),
         "maze-runner": lambda: MazeRunnerGymEnv(15, 1, 3, 400),
         "dark-key-to-door": lambda: RoomKeyDoor(),
+        "symbolic-alchemy": lambda: SymbolicAlchemy(),
     }
 
 

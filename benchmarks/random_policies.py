@@ -3,6 +3,7 @@
     python benchmarks/random_policies.py [ID ...]      print a table (default: all ids)
     python benchmarks/random_policies.py --write       also write envs_suite/random_scores.py
     python benchmarks/random_policies.py --oracle      doors that an agent who knows the room can reach
+    python benchmarks/random_policies.py --alchemy     players of Symbolic Alchemy that know its rules
 
 Actions are uniform over the action space that the agent sees; episodes are seeded 0, 1, 2, ... on top of
 ``--seed``; parameters are the defaults. The standard error is that of the mean over episodes.
@@ -75,6 +76,26 @@ def oracle_doors(size: int = 9, total_steps: int = 500, tasks: int = 200_000, se
     return float(((total_steps + 1) // (steps + 1)).mean())
 
 
+def alchemy_players(episodes: int, seed: int) -> dict[str, np.ndarray]:
+    """Return of each trial, (episodes, 10), of every player of `envs_suite.alchemy_players`."""
+    from envs_suite.alchemy import SymbolicAlchemy
+    from envs_suite.alchemy_players import Oracle, Player, PosteriorPlayer, RandomHeuristic
+
+    players: tuple[Player, ...] = (RandomHeuristic(seed), PosteriorPlayer(seed), Oracle())
+    found = {}
+    for player in players:
+        env, returns = SymbolicAlchemy(), []
+        for episode in range(episodes):
+            obs, _ = env.reset(seed=seed * 1_000_003 + episode)
+            player.begin(env.episode.chemistry)
+            terminated = False
+            while not terminated:
+                obs, _, terminated, _, _ = env.step(player.act(obs))
+            returns.append(env.returns)
+        found[type(player).__name__] = np.array(returns)
+    return found
+
+
 def _write(measured: dict[str, Measured]) -> None:
     """Rewrite `envs_suite/random_scores.py`; entries that were not measured now stay."""
     path = Path(__file__).parents[1] / "envs_suite" / "random_scores.py"
@@ -94,9 +115,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--alchemy", action="store_true")
     options: Any = parser.parse_args(arguments)
     if options.oracle:
         print(f"dark-key-to-door, known room: {oracle_doors(seed=options.seed):.2f} doors in 500 steps")
+        return
+    if options.alchemy:
+        for name, trials in alchemy_players(options.episodes, options.seed).items():
+            total = trials.sum(axis=1)
+            error_of_mean = float(total.std(ddof=1)) / math.sqrt(len(total))
+            first, last = trials[:, 0].mean(), trials[:, -1].mean()
+            print(
+                f"{name:16} {total.mean():8.2f} +- {error_of_mean:.2f}  first trial {first:.2f}, last {last:.2f}"
+            )
         return
     measured: dict[str, Measured] = {}
     print(f"{'environment':44} {'metric':8} {'mean':>9} {'s.e.':>8}  episodes (seed {options.seed})")

@@ -231,6 +231,9 @@ class EnvSpec:
                 ) from error
 
 
+#: Modules that register entries when they are imported.
+_CATALOGUES = ("catalogue", "catalogue_alchemy", "catalogue_popgym")
+
 _entries: dict[str, EnvSpec] = {}
 _loaded = False
 
@@ -251,8 +254,8 @@ def _table() -> dict[str, EnvSpec]:
     global _loaded
     if not _loaded:
         _loaded = True
-        for module in ("envs_suite.catalogue", "envs_suite.catalogue_popgym"):
-            importlib.import_module(module)
+        for name in _CATALOGUES:
+            importlib.import_module(f"envs_suite.{name}")
     return _entries
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import gymnasium as gym
 import pytest
 
+from envs_suite.alchemy import SymbolicAlchemy, SymbolicAlchemyVector
 from envs_suite.frozen_lake import MetaFrozenLake, MetaFrozenLakeVector
 from envs_suite.key_door import RoomKeyDoor, RoomKeyDoorVector
 from envs_suite.maze_runner import MazeRunnerGymEnv, MazeRunnerVector
@@ -47,6 +48,16 @@ FORMS = {
         hard_mode=True,
         recover_mode=True,
         slip=0.3,
+        split="eval",
+    ),
+    "alchemy": _forms(SymbolicAlchemy, SymbolicAlchemyVector, trials=3, steps_per_trial=25),
+    "alchemy-plain": _forms(
+        SymbolicAlchemy,
+        SymbolicAlchemyVector,
+        trials=1,
+        steps_per_trial=30,
+        bottlenecks=False,
+        rotations=False,
         split="eval",
     ),
     "maze": _forms(

@@ -13,7 +13,14 @@ import envs_suite
 from amago.errors import ConfigurationError
 from envs_suite.registry import EnvSpec
 
-WRITTEN_HERE = ["dark-key-to-door", "maze-runner", "meta-frozen-lake", "tmaze-active", "tmaze-passive"]
+WRITTEN_HERE = [
+    "dark-key-to-door",
+    "maze-runner",
+    "meta-frozen-lake",
+    "symbolic-alchemy",
+    "tmaze-active",
+    "tmaze-passive",
+]
 
 
 def _installed(spec: EnvSpec) -> bool:
@@ -102,6 +109,7 @@ def test_made_as_declared(env_id: str) -> None:
         ("maze-runner", {"size": 2}, ["size", "9 to 99"]),
         ("maze-runner", {"size": 12}, ["size", "odd"]),
         ("maze-runner", {"min_goals": 4}, ["min_goals", "max_goals"]),
+        ("symbolic-alchemy", {"trials": 0}, ["trials", "1 to"]),
         ("popgym-repeat-first-easy", {"decks": 2}, ["decks", "takes none"]),
     ],
 )

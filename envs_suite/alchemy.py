@@ -1,0 +1,241 @@
+"""Symbolic Alchemy (Wang et al. 2021, arXiv 2102.02926), written from the paper's definition.
+
+An episode has 10 trials of 20 steps. Each trial lays out three stones and twelve potions; a potion turns a
+stone into another, and putting a stone into the cauldron gives the stone's value (-3, -1, 1 or 15). What
+stones look like and what potions do is a chemistry (:mod:`envs_suite.alchemy_chemistry`), drawn for the
+episode and never shown: the agent has to find it out in early trials and use it in later ones.
+
+* **Actions** (40): 0 does nothing; 1 + 13 s puts stone s (0..2) into the cauldron, 2 + 13 s + p dips it into
+  potion p (0..11). A stone or potion that is gone makes the action do nothing. A potion is used up even when
+  it does not change the stone.
+* **Observation** float32 (39,): for each stone three perceived coordinates (-1, 0, 1), the value indicator
+  (-1, -1/3, 1/3, 1) and whether it is gone; for each potion its colour (c / 3 - 1, c = 0..5) and whether it is
+  gone. Features of what is gone are 2, and its last one is 1.
+* **Trial**: always all its steps; then the next one is laid out within the same step. The last trial's end
+  terminates the episode, and its last observation shows what is left of it.
+* **Metrics**: ``return_first_trial`` and ``return_last_trial``.
+
+This is the level with random perceptual mapping, rotation and bottleneck; ``bottlenecks`` and ``rotations``
+leave either out. Chemistries are split between training and evaluation by their hash (the original draws both
+from one distribution). Other differences from the authors' package: none known in the dynamics; random
+draws come in another order, so a seed gives another episode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from amago.errors import ConfigurationError
+from envs_suite.alchemy_chemistry import COLOURS, NODES, VALUES, Episode, draw_episode
+from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
+
+STONES, POTIONS = 3, 12
+#: Actions of one stone: the cauldron, then the potions.
+TARGETS = POTIONS + 1
+ACTIONS = 1 + STONES * TARGETS
+STONE_FEATURES, POTION_FEATURES = 5, 2
+OBSERVATION_SIZE = STONES * STONE_FEATURES + POTIONS * POTION_FEATURES
+#: Feature of an item that is gone; also the largest feature there is.
+_GONE = 2.0
+
+
+@dataclass(frozen=True)
+class AlchemyRules:
+    """What an episode's dynamics depend on; checked and shared by both forms.
+
+    Raises:
+        ConfigurationError: no trial, or no step.
+    """
+
+    trials: int = 10
+    steps_per_trial: int = 20
+    bottlenecks: bool = True
+    rotations: bool = True
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "steps_per_trial"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"SymbolicAlchemy.{name} must be at least 1, got {getattr(self, name)}"
+                )
+
+    @property
+    def horizon(self) -> int:
+        """Steps of an episode."""
+        return self.trials * self.steps_per_trial
+
+    def draw(self, rng: np.random.Generator, task_index: int | None) -> Episode:
+        """An episode under these rules."""
+        return draw_episode(
+            rng, task_index, self.trials, self.split, self.bottlenecks, self.rotations, STONES, POTIONS
+        )
+
+
+def _observation_space() -> spaces.Box:
+    return spaces.Box(-1.0, _GONE, (OBSERVATION_SIZE,), dtype=np.float32)
+
+
+class SymbolicAlchemy(gym.Env):
+    """One game of Symbolic Alchemy; see the module's docstring.
+
+    Args:
+        trials: trials of an episode.
+        steps_per_trial: steps of each trial.
+        bottlenecks: draw graphs with missing edges, not only the whole cube.
+        rotations: draw rotated looks.
+        split: "train" or "eval": which chemistries are used.
+
+    Raises:
+        ConfigurationError: see :class:`AlchemyRules`.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    takes_task_index = True
+
+    def __init__(
+        self,
+        trials: int = 10,
+        steps_per_trial: int = 20,
+        bottlenecks: bool = True,
+        rotations: bool = True,
+        split: str = "train",
+    ) -> None:
+        self.rules = AlchemyRules(trials, steps_per_trial, bottlenecks, rotations, split)
+        self.observation_space = _observation_space()
+        self.action_space = spaces.Discrete(ACTIONS)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode = self.rules.draw(self.np_random, single_task_index(options))
+        self._result = self.episode.chemistry.result.tolist()
+        self._looks = self.episode.chemistry.looks.tolist()
+        self.t = 0
+        self.returns = [0.0] * self.rules.trials
+        self._lay_out(0)
+        return self._observation(), {}
+
+    def _lay_out(self, trial: int) -> None:
+        self.trial = trial
+        self.stones: list[int | None] = self.episode.stones[trial].tolist()
+        self.potions: list[int | None] = self.episode.potions[trial].tolist()
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        reward = 0.0
+        if action > 0:
+            slot, target = divmod(int(action) - 1, TARGETS)
+            node = self.stones[slot]
+            if node is not None and target == 0:
+                reward = float(VALUES[node])
+                self.stones[slot] = None
+            elif node is not None:
+                colour = self.potions[target - 1]
+                if colour is not None:
+                    self.stones[slot] = self._result[node][colour]
+                    self.potions[target - 1] = None
+        self.returns[self.trial] += reward
+        terminated = self.t >= self.rules.horizon
+        if not terminated and self.t % self.rules.steps_per_trial == 0:
+            self._lay_out(self.trial + 1)
+        info = {}
+        if terminated:
+            info = {
+                metric_key("return_first_trial"): self.returns[0],
+                metric_key("return_last_trial"): self.returns[-1],
+            }
+        return self._observation(), reward, terminated, False, info
+
+    def _observation(self) -> np.ndarray:
+        seen: list[float] = []
+        for node in self.stones:
+            seen += [_GONE] * 4 + [1.0] if node is None else [*self._looks[node], 0.0]
+        for colour in self.potions:
+            seen += [_GONE, 1.0] if colour is None else [colour / 3 - 1, 0.0]
+        return np.array(seen, dtype=np.float32)
+
+
+class SymbolicAlchemyVector(BatchedEnv):
+    """N games with the dynamics of :class:`SymbolicAlchemy`.
+
+    Args:
+        num_envs: N.
+        trials, steps_per_trial, bottlenecks, rotations, split: see :class:`SymbolicAlchemy`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        trials: int = 10,
+        steps_per_trial: int = 20,
+        bottlenecks: bool = True,
+        rotations: bool = True,
+        split: str = "train",
+    ) -> None:
+        self.rules = AlchemyRules(trials, steps_per_trial, bottlenecks, rotations, split)
+        super().__init__(num_envs, _observation_space(), spaces.Discrete(ACTIONS))
+        n = num_envs
+        self._rows = np.arange(n)
+        # Node 8 and colour 6 are items that are gone: one more row in every table says what that means.
+        self.stones = np.full((n, STONES), NODES, dtype=np.int64)
+        self.potions = np.full((n, POTIONS), COLOURS, dtype=np.int64)
+        self._all_stones = np.zeros((n, trials, STONES), dtype=np.int64)
+        self._all_potions = np.zeros((n, trials, POTIONS), dtype=np.int64)
+        self._result = np.tile(np.arange(NODES + 1)[:, None], (n, 1, COLOURS + 1))
+        self._looks = np.zeros((n, NODES + 1, STONE_FEATURES), dtype=np.float32)
+        self._looks[:, NODES] = [_GONE] * 4 + [1.0]
+        self._colours = np.array(
+            [[c / 3 - 1, 0.0] for c in range(COLOURS)] + [[_GONE, 1.0]], dtype=np.float32
+        )
+        self._values = np.append(VALUES, 0).astype(np.float64)
+        self.t = np.zeros(n, dtype=np.int64)
+        self.returns = np.zeros((n, trials))
+
+    def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
+        episode = self.rules.draw(rng, task_index)
+        self._all_stones[i], self._all_potions[i] = episode.stones, episode.potions
+        self._result[i, :NODES, :COLOURS] = episode.chemistry.result
+        self._looks[i, :NODES, :4] = episode.chemistry.looks
+        self.stones[i], self.potions[i] = episode.stones[0], episode.potions[0]
+        self.t[i] = 0
+        self.returns[i] = 0.0
+
+    def _move(self, actions: np.ndarray) -> Moved:
+        rules, rows = self.rules, self._rows
+        slot, target = np.divmod(np.maximum(actions - 1, 0), TARGETS)
+        node = np.where(actions > 0, self.stones[rows, slot], NODES)  # "gone" makes all the rest do nothing
+        there = node < NODES
+        to_cauldron = there & (target == 0)
+        rewards = np.where(to_cauldron, self._values[node], 0.0)
+        bottle = np.maximum(target - 1, 0)
+        colour = np.where(target > 0, self.potions[rows, bottle], COLOURS)
+        dips = np.flatnonzero(there & (colour < COLOURS))
+        becomes = self._result[rows, node, colour]
+        self.stones[rows[dips], slot[dips]] = becomes[dips]
+        self.potions[rows[dips], bottle[dips]] = COLOURS
+        gone = np.flatnonzero(to_cauldron)
+        self.stones[gone, slot[gone]] = NODES
+        trial = self.t // rules.steps_per_trial
+        self.returns[rows, trial] += rewards
+        self.t = self.t + 1
+        terminated = self.t >= rules.horizon
+        fresh = np.flatnonzero((self.t % rules.steps_per_trial == 0) & ~terminated)
+        if len(fresh):
+            self.stones[fresh] = self._all_stones[fresh, trial[fresh] + 1]
+            self.potions[fresh] = self._all_potions[fresh, trial[fresh] + 1]
+        if not terminated.any():
+            return rewards, terminated, {}
+        first, last = self.returns[:, 0].copy(), self.returns[:, -1].copy()
+        return rewards, terminated, {"return_first_trial": first, "return_last_trial": last}
+
+    def _observe(self) -> np.ndarray:
+        n = self.num_envs
+        stones = self._looks[self._rows[:, None], self.stones].reshape(n, -1)
+        return np.concatenate([stones, self._colours[self.potions].reshape(n, -1)], axis=1)

@@ -1,0 +1,79 @@
+"""Registry entry of Symbolic Alchemy, with the scores of the players that know its rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs_suite.random_scores import RANDOM_SCORES
+from envs_suite.registry import EnvSpec, Measured, Param, Params, Published, Score, Split, register
+
+#: Mean return of each player of `envs_suite.alchemy_players` over 1,000 training episodes with the default
+#: parameters: `benchmarks/random_policies.py --alchemy` prints them again.
+PLAYER_SCORES = {
+    "RandomHeuristic": Measured(146.85, 1.49, 1000, 0),
+    "PosteriorPlayer": Measured(276.41, 1.62, 1000, 0),
+    "Oracle": Measured(289.22, 1.52, 1000, 0),
+}
+
+_WANG = "Wang et al. 2021 (arXiv 2102.02926), 1,000 episodes; taken second-hand, check before quoting"
+_ALKHAMISSI = "AlKhamissi et al. 2021 (arXiv 2112.08360), as its repository reports it"
+
+_PUBLISHED = (
+    Published("random heuristic", "return", 145.7, _WANG),
+    Published("V-MPO with a gated transformer", "return", 155.4, _WANG),
+    Published("ideal observer (told nothing, exact inference and search)", "return", 284.4, _WANG),
+    Published("search oracle (told the chemistry)", "return", 288.5, _WANG),
+    Published("A2C with episodic planning network, no extra rewards", "return", 236.06, _ALKHAMISSI),
+    Published(
+        "A2C with episodic planning network, changed observations and shaped rewards",
+        "return",
+        272.85,
+        _ALKHAMISSI,
+    ),
+)
+
+
+def _rules(params: Params) -> dict[str, Any]:
+    return {
+        "trials": params["trials"],
+        "steps_per_trial": params["steps_per_trial"],
+        "bottlenecks": params["bottlenecks"],
+        "rotations": params["rotations"],
+    }
+
+
+def _make(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+    from envs_suite.alchemy import SymbolicAlchemyVector
+
+    return SymbolicAlchemyVector(num_envs, **_rules(params), split=split)
+
+
+register(
+    EnvSpec(
+        id="symbolic-alchemy",
+        family="core",
+        description="Ten trials with stones and potions whose hidden chemistry lasts an episode (Wang et al. 2021).",
+        licence="MIT (this project)",
+        parameters={
+            "trials": Param(10, "trials of an episode, all with one chemistry", 1, 1000),
+            "steps_per_trial": Param(20, "steps of each trial", 1, 1000),
+            "bottlenecks": Param(True, "draw graphs with missing edges, not only the whole cube"),
+            "rotations": Param(True, "draw looks that are turned by 45 degrees"),
+        },
+        score=Score(
+            "return",
+            "higher",
+            0.0,
+            PLAYER_SCORES["Oracle"].mean,
+            "doing nothing, and exact planning by a player that is told the chemistry, 1,000 episodes "
+            "(default parameters; benchmarks/random_policies.py --alchemy)",
+        ),
+        horizon_of=lambda p: p["trials"] * p["steps_per_trial"],
+        factory=_make,
+        vectorised=True,
+        samples_tasks=True,
+        best_possible=PLAYER_SCORES["Oracle"].mean,
+        random_score=RANDOM_SCORES.get("symbolic-alchemy"),
+        published=_PUBLISHED,
+    )
+)
