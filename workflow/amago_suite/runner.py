@@ -202,6 +202,11 @@ class _Run:
         if code == USAGE and last:
             print(f"error: {last[-1].removeprefix('__main__.py: error: ')}", file=sys.stderr, flush=True)
             return USAGE
+        tables = self.grid.folder / "logs" / "tables.log"
+        if overview.count() == {"done": len(self.grid)} and tables.is_file():
+            reason = (_last_lines(tables, 1) or ["no reason was given"])[0].removeprefix("error: ")
+            print(f"error: the tables failed: {reason} (log: {shown(tables)})", file=sys.stderr, flush=True)
+            return FAILED
         print(f"error: Snakemake stopped (exit code {code}):", file=sys.stderr)
         for line in last:
             print(f"  {line}", file=sys.stderr)
