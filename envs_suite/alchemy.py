@@ -43,6 +43,22 @@ OBSERVATION_SIZE = STONES * STONE_FEATURES + POTIONS * POTION_FEATURES
 #: Feature of an item that is gone; also the largest feature there is.
 _GONE = 2.0
 
+# Tables of the vectorised form. A stone or potion that is gone, the cauldron, and the target of action 0 have
+# numbers of their own, so that every action is the same few look-ups.
+_NO_STONE = NODES
+_NO_POTION, _CAULDRON = COLOURS, COLOURS + 1
+_CAULDRON_SLOT, _NOTHING_SLOT = POTIONS, POTIONS + 1
+_SLOT_OF_ACTION = np.array([0] + [slot for slot in range(STONES) for _ in range(TARGETS)])
+_TARGET_OF_ACTION = np.array([_NOTHING_SLOT] + [_CAULDRON_SLOT, *range(POTIONS)] * STONES)
+#: (9, 8) [stone, potion] -> what the potion is afterwards: gone, when a stone was dipped into it.
+_POTION_AFTER = np.tile(np.arange(_CAULDRON + 1), (NODES + 1, 1))
+_POTION_AFTER[:NODES, :COLOURS] = _NO_POTION
+#: (9, 8) [stone, potion] -> reward.
+_REWARDS = np.zeros((NODES + 1, _CAULDRON + 1))
+_REWARDS[:NODES, _CAULDRON] = VALUES
+#: (8, 2) features of a potion.
+_COLOUR_FEATURES = np.array([[c / 3 - 1, 0.0] for c in range(COLOURS)] + [[_GONE, 1.0]] * 2, dtype=np.float32)
+
 
 @dataclass(frozen=True)
 class AlchemyRules:
@@ -183,18 +199,19 @@ class SymbolicAlchemyVector(BatchedEnv):
         super().__init__(num_envs, _observation_space(), spaces.Discrete(ACTIONS))
         n = num_envs
         self._rows = np.arange(n)
-        # Node 8 and colour 6 are items that are gone: one more row in every table says what that means.
-        self.stones = np.full((n, STONES), NODES, dtype=np.int64)
-        self.potions = np.full((n, POTIONS), COLOURS, dtype=np.int64)
+        self.stones = np.full((n, STONES), _NO_STONE)
+        # After the twelve potions come the cauldron and, for action 0, nothing.
+        self.potions = np.full((n, POTIONS + 2), _NO_POTION)
+        self.potions[:, _CAULDRON_SLOT] = _CAULDRON
         self._all_stones = np.zeros((n, trials, STONES), dtype=np.int64)
         self._all_potions = np.zeros((n, trials, POTIONS), dtype=np.int64)
-        self._result = np.tile(np.arange(NODES + 1)[:, None], (n, 1, COLOURS + 1))
+        self._result = np.tile(np.arange(NODES + 1)[:, None], (n, 1, _CAULDRON + 1))
+        self._result[:, :, _CAULDRON] = _NO_STONE
         self._looks = np.zeros((n, NODES + 1, STONE_FEATURES), dtype=np.float32)
-        self._looks[:, NODES] = [_GONE] * 4 + [1.0]
-        self._colours = np.array(
-            [[c / 3 - 1, 0.0] for c in range(COLOURS)] + [[_GONE, 1.0]], dtype=np.float32
-        )
-        self._values = np.append(VALUES, 0).astype(np.float64)
+        self._looks[:, _NO_STONE] = [_GONE] * 4 + [1.0]
+        # What is seen, changed where something changes.
+        self._seen_stones = np.zeros((n, STONES, STONE_FEATURES), dtype=np.float32)
+        self._seen_potions = np.zeros((n, POTIONS + 2, POTION_FEATURES), dtype=np.float32)
         self.t = np.zeros(n, dtype=np.int64)
         self.returns = np.zeros((n, trials))
 
@@ -203,33 +220,33 @@ class SymbolicAlchemyVector(BatchedEnv):
         self._all_stones[i], self._all_potions[i] = episode.stones, episode.potions
         self._result[i, :NODES, :COLOURS] = episode.chemistry.result
         self._looks[i, :NODES, :4] = episode.chemistry.looks
-        self.stones[i], self.potions[i] = episode.stones[0], episode.potions[0]
         self.t[i] = 0
         self.returns[i] = 0.0
+        self._lay_out(np.array([i]), np.array([0]))
+
+    def _lay_out(self, who: np.ndarray, trial: np.ndarray) -> None:
+        self.stones[who] = self._all_stones[who, trial]
+        self.potions[who, :POTIONS] = self._all_potions[who, trial]
+        self._seen_stones[who] = self._looks[who[:, None], self.stones[who]]
+        self._seen_potions[who] = _COLOUR_FEATURES[self.potions[who]]
 
     def _move(self, actions: np.ndarray) -> Moved:
         rules, rows = self.rules, self._rows
-        slot, target = np.divmod(np.maximum(actions - 1, 0), TARGETS)
-        node = np.where(actions > 0, self.stones[rows, slot], NODES)  # "gone" makes all the rest do nothing
-        there = node < NODES
-        to_cauldron = there & (target == 0)
-        rewards = np.where(to_cauldron, self._values[node], 0.0)
-        bottle = np.maximum(target - 1, 0)
-        colour = np.where(target > 0, self.potions[rows, bottle], COLOURS)
-        dips = np.flatnonzero(there & (colour < COLOURS))
-        becomes = self._result[rows, node, colour]
-        self.stones[rows[dips], slot[dips]] = becomes[dips]
-        self.potions[rows[dips], bottle[dips]] = COLOURS
-        gone = np.flatnonzero(to_cauldron)
-        self.stones[gone, slot[gone]] = NODES
+        slot, target = _SLOT_OF_ACTION[actions], _TARGET_OF_ACTION[actions]
+        node, colour = self.stones[rows, slot], self.potions[rows, target]
+        becomes, left = self._result[rows, node, colour], _POTION_AFTER[node, colour]
+        rewards = _REWARDS[node, colour]
+        self.stones[rows, slot] = becomes
+        self.potions[rows, target] = left
+        self._seen_stones[rows, slot] = self._looks[rows, becomes]
+        self._seen_potions[rows, target] = _COLOUR_FEATURES[left]
         trial = self.t // rules.steps_per_trial
         self.returns[rows, trial] += rewards
         self.t = self.t + 1
         terminated = self.t >= rules.horizon
         fresh = np.flatnonzero((self.t % rules.steps_per_trial == 0) & ~terminated)
         if len(fresh):
-            self.stones[fresh] = self._all_stones[fresh, trial[fresh] + 1]
-            self.potions[fresh] = self._all_potions[fresh, trial[fresh] + 1]
+            self._lay_out(fresh, trial[fresh] + 1)
         if not terminated.any():
             return rewards, terminated, {}
         first, last = self.returns[:, 0].copy(), self.returns[:, -1].copy()
@@ -237,5 +254,5 @@ class SymbolicAlchemyVector(BatchedEnv):
 
     def _observe(self) -> np.ndarray:
         n = self.num_envs
-        stones = self._looks[self._rows[:, None], self.stones].reshape(n, -1)
-        return np.concatenate([stones, self._colours[self.potions].reshape(n, -1)], axis=1)
+        potions = self._seen_potions[:, :POTIONS].reshape(n, -1)
+        return np.concatenate([self._seen_stones.reshape(n, -1), potions], axis=1)

@@ -17,6 +17,7 @@ each colour moves stones one way along one edge direction of the cube. A chemist
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 from dataclasses import dataclass
@@ -58,21 +59,32 @@ class Chemistry:
     @property
     def looks(self) -> np.ndarray:
         """(8, 4) what each node looks like: three perceived coordinates and the value indicator."""
-        return np.column_stack([perceived_coordinates()[self.rotation, self.stone_map], INDICATORS])
+        return _all_looks()[self.rotation, self.stone_map]
 
     @property
     def result(self) -> np.ndarray:
         """(8, 6) node that a stone becomes: [node, potion colour] -> node."""
-        axis, up = potion_effects()
-        return _results(graph_edges()[self.graph], axis[self.potion_map], up[self.potion_map])
+        return _all_results()[self.graph, self.potion_map]
 
 
-def _results(edges: np.ndarray, axis: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """(8, 6) results from edges (8, 3) and, for each colour, its axis (6,) and direction (6,)."""
-    nodes = np.arange(NODES)[:, None]
-    bit = 1 << axis
-    moves = edges[:, axis] & (((nodes & bit) > 0) != up)
-    return np.where(moves, nodes ^ bit, nodes)
+@functools.cache
+def _all_looks() -> np.ndarray:
+    """(4, 8, 8, 4) looks: [rotation, stone map, node]."""
+    indicators = np.broadcast_to(INDICATORS[:, None], (ROTATIONS, STONE_MAPS, NODES, 1))
+    return np.concatenate([perceived_coordinates(), indicators], axis=3)
+
+
+@functools.cache
+def _all_results() -> np.ndarray:
+    """(109, 48, 8, 6) results: [graph, potion map, node, colour]."""
+    axis, up = potion_effects()
+    edges, nodes = graph_edges(), np.arange(NODES)[:, None]
+    found = np.empty((GRAPHS, POTION_MAPS, NODES, COLOURS), dtype=np.int8)
+    for potion_map in range(POTION_MAPS):
+        bit = 1 << axis[potion_map]
+        uphill = ((nodes & bit) > 0) != up[potion_map]
+        found[:, potion_map] = np.where(edges[:, :, axis[potion_map]] & uphill, nodes ^ bit, nodes)
+    return found
 
 
 def _connected(edges: np.ndarray) -> bool:
@@ -120,6 +132,12 @@ def graph_prior() -> np.ndarray:
 
 
 @functools.cache
+def _cumulative_prior() -> list[float]:
+    """The prior's running sum without its last entry, which is 1."""
+    return np.cumsum(graph_prior())[:-1].tolist()
+
+
+@functools.cache
 def potion_effects() -> tuple[np.ndarray, np.ndarray]:
     """Axis (48, 6) and direction (48, 6; True is towards +1) of each potion map's colours."""
     axis = np.zeros((POTION_MAPS, COLOURS), dtype=np.int64)
@@ -151,11 +169,13 @@ def draw_chemistry(
     """A chemistry of a split: graphs by their prior, everything else uniform."""
 
     def draw() -> Chemistry:
+        # The four numbers are drawn in any case, so that leaving one out does not shift the others.
+        chance, potion_map, stone_map, rotation = rng.random(4).tolist()
         return Chemistry(
-            int(rng.choice(GRAPHS, p=graph_prior())) if bottlenecks else 0,
-            int(rng.integers(POTION_MAPS)),
-            int(rng.integers(STONE_MAPS)),
-            int(rng.integers(ROTATIONS)) if rotations else 0,
+            bisect.bisect_right(_cumulative_prior(), chance) if bottlenecks else 0,
+            int(potion_map * POTION_MAPS),
+            int(stone_map * STONE_MAPS),
+            int(rotation * ROTATIONS) if rotations else 0,
         )
 
     wanted = split == "eval"
