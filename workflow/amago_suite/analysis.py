@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from amago.errors import DataError
+import envs_suite
+from amago.errors import ConfigurationError, DataError
 from amago_suite.across import Across, interval_columns
 from amago_suite.bootstrap import RESAMPLES
 from amago_suite.collect import Collection, Run
@@ -15,6 +16,7 @@ from amago_suite.columns import Row
 from amago_suite.comparisons import MARGIN
 from amago_suite.grid import Environment, Grid
 from amago_suite.statistics import Floats, normalise, summarise
+from envs_suite import Published
 
 FINAL = "final policy"
 BEST = "best over training"
@@ -95,6 +97,9 @@ def _run_rows(collection: Collection) -> list[Row]:
                 "seed": run.cell.seed,
                 "metric": score.metric,
                 "score": value,
+                "direction": score.direction,
+                "low": score.low,
+                "high": score.high,
                 "normalised": float(normalise(value, score.low, score.high, score.direction)),
                 "best": best_of_training(run, environment),
                 "episodes": run.rows.stop - run.rows.start,
@@ -218,27 +223,37 @@ def _score_rows(
     return rows
 
 
-def published(environment: Environment) -> tuple[Any, ...]:
-    """What others report for an environment: the registry's entries, none where it has none."""
-    import envs_suite
+#: How others call what our architecture files are named after.
+_PUBLISHED_AS = {"Transformer": "transformer", "GRU": "rnn", "PPO-GRU": "rnn", "no memory": "ff"}
 
+
+def published(environment: Environment) -> tuple[Published, ...]:
+    """What others report for an environment: the registry's entries, none where it has none."""
     try:
-        return tuple(getattr(envs_suite.get(environment.id), "published", ()))
-    except Exception:  # an environment that this machine's registry does not know has none
+        return envs_suite.get(environment.id).published
+    except ConfigurationError:  # results of an environment that this version does not know
         return ()
 
 
+def published_rows(grid: Grid) -> list[tuple[Environment, Published]]:
+    """All published numbers of a grid, in the order of the notes that explain them."""
+    return [(e, entry) for e in grid.environments for entry in published(e)]
+
+
 def _published_text(environment: Environment, architecture: str, kind: str) -> str | None:
-    """The published number of this architecture, metric and kind of score."""
+    """The published number of this architecture, metric and kind of score, with its setting."""
     for entry in published(environment):
-        if (
-            getattr(entry, "architecture", None) == architecture
-            and entry.metric == environment.score.metric
-            and getattr(entry, "kind", FINAL) == kind
-        ):
-            bounds = f" [{entry.interval[0]:g}, {entry.interval[1]:g}]" if entry.interval else ""
-            return f"{entry.value:g}{bounds}"
+        name = entry.what.partition(",")[0].strip()
+        of_kind = BEST if "MMER" in entry.what else FINAL
+        if (_PUBLISHED_AS.get(name), entry.metric, of_kind) == (architecture, environment.score.metric, kind):
+            return f"{published_value(entry)} ({entry.what})"
     return None
+
+
+def published_value(entry: Published) -> str:
+    """``27.4 [25.0, 29.9]``."""
+    bounds = f" [{entry.interval[0]:g}, {entry.interval[1]:g}]" if entry.interval else ""
+    return f"{entry.value:g}{bounds}"
 
 
 _SUMMED = ("attempts", "env_steps", "gradient_steps", "wall_seconds", "gpu_seconds")

@@ -140,7 +140,10 @@ RUNS = Table(
         _SEED,
         _text("metric", "column of episodes.csv that is the score"),
         _number("score", "mean of the metric over the run's evaluation episodes, final policy"),
-        _number("normalised", "the score with the registry's poor bound at 0 and its good one at 1"),
+        _text("direction", "whether a higher or a lower score is better"),
+        _number("low", "value of the score that is 0 when normalised"),
+        _number("high", "value of the score that is 1 when normalised"),
+        _number("normalised", "the score on the scale of these bounds, not clipped"),
         _number(
             "best", "best validation of the same metric over training (MMER for a return)", optional=True
         ),

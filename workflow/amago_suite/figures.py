@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from amago_suite.columns import Row
 from amago_suite.curves import Curves
-from amago_suite.layout import number
 from amago_suite.statistics import Floats
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a6761d")
@@ -237,11 +236,17 @@ def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = Tru
     shown = [r for r in rows if r["wall_seconds"]]
     if not shown:
         return None
+    longest = max(r["wall_seconds"] for r in shown)
+    unit, size = next(
+        (u, n) for u, n in (("hours", 3600), ("minutes", 60), ("seconds", 1)) if longest >= 3 * n or n == 1
+    )
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(4.6, 3.0)
         for index, architecture in enumerate(architectures):
             points = [
-                (r["wall_seconds"] / 60, r["normalised"]) for r in shown if r["architecture"] == architecture
+                (r["wall_seconds"] / size, r["normalised"])
+                for r in shown
+                if r["architecture"] == architecture
             ]
             if points:
                 x, y = zip(*points, strict=True)
@@ -250,12 +255,9 @@ def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = Tru
                     label=architecture, alpha=0.75, markersize=4.5, linestyle="none",
                 )  # fmt: skip
         axes.set_title("Cost against score")
-        axes.set_xlabel("training time of the run, minutes")
+        axes.set_xlabel(f"training time of the run, {unit}")
         axes.set_ylabel("normalised score")
-        low, high = axes.get_xlim()
-        if high > 20 * max(low, 1e-3):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: number(value))
+        axes.set_xlim(left=0)
         axes.legend(loc="best", fontsize=8)
         return _finish(figure, "cost", "Normalised score of every run against its training time", pdf)
 

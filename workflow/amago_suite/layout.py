@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amago_suite.across import LIKE_THESE, THESE
-from amago_suite.analysis import BEST, FINAL, Analysis, published
+from amago_suite.analysis import BEST, FINAL, Analysis, published_rows, published_value
 from amago_suite.columns import Row
 from amago_suite.comparisons import BETTER, WORSE
 from amago_suite.grid import Grid
@@ -99,7 +99,12 @@ def score_grid(grid: Grid, analysis: Analysis, kind: str = FINAL) -> tuple[list[
     found = {
         (r["environment"], r["architecture"]): r for r in analysis.scores if r["score"].endswith(f", {kind}")
     }
-    shown_published = any(r["published"] for r in found.values())
+    published_of: dict[str, str] = {}
+    if kind == FINAL:
+        for i, (environment, entry) in enumerate(published_rows(grid), start=1):
+            text = f"{published_value(entry)} [{i}]"
+            earlier = published_of.get(environment.name)
+            published_of[environment.name] = f"{earlier}, {text}" if earlier else text
     rows = []
     for environment in grid.environments:
         cells = [found.get((environment.name, a)) for a in grid.architectures]
@@ -116,15 +121,10 @@ def score_grid(grid: Grid, analysis: Analysis, kind: str = FINAL) -> tuple[list[
             row.append(
                 Cell(with_interval(r), (environment.name, architecture) in best) if r else Cell("missing")
             )
-        if shown_published:
-            row.append(
-                Cell(
-                    "; ".join(f"{r['architecture']} {r['published']}" for r in cells if r and r["published"])
-                    or NONE
-                )
-            )
+        if published_of:
+            row.append(Cell(published_of.get(environment.name, NONE)))
         rows.append(row)
-    header = ["environment", "score", "n", *grid.architectures, *(["published"] if shown_published else [])]
+    header = ["environment", "score", "n", *grid.architectures, *(["published"] if published_of else [])]
     return header, rows
 
 
@@ -191,13 +191,11 @@ def notes(grid: Grid, analysis: Analysis) -> list[str]:
     if diverged:
         names = ", ".join(f"{r['environment']}/{r['architecture']}/seed {r['seed']}" for r in diverged)
         said.append(f"Diverged, counted with the last score: {names}.")
-    for environment in grid.environments:
-        for entry in published(environment):
-            bounds = f" [{entry.interval[0]:g}, {entry.interval[1]:g}]" if entry.interval else ""
-            said.append(
-                f"Published, {environment.name}: {entry.what}: {entry.metric} {entry.value:g}{bounds} "
-                f"({entry.source})."
-            )
+    for i, (environment, entry) in enumerate(published_rows(grid), start=1):
+        said.append(
+            f"[{i}] Published, {environment.name}: {entry.what}: {entry.metric} {published_value(entry)}. "
+            f"{entry.source}. Another protocol and step budget than ours unless it says so."
+        )
     return said
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amago_suite.cell import Cell, Checkpoints, Evaluation, hash_cell, write_cell
+
+from amago_suite.cell import Cell, Checkpoints, Evaluation, hash_cell
 from amago_suite.grid import Environment, Grid, Score
 
 EVALUATION = Evaluation(episodes=10, actors=5, greedy=True, seed=9)
@@ -82,7 +83,6 @@ def write_run(cell: Cell, score: Score, value: float, **changes: Any) -> None:
     ``changes`` go into provenance.json.
     """
     cell.folder.mkdir(parents=True, exist_ok=True)
-    write_cell(cell)
     rng = np.random.default_rng([cell.seed, *cell.environment.encode(), *cell.architecture.encode()])
     episodes, actors = cell.evaluation.episodes, cell.evaluation.actors
     spread = rng.normal(0, 0.1, episodes)
