@@ -1,7 +1,8 @@
 """`DiskTrajDataset`: replay on disk, read slice by slice.
 
 Folder: ``{dset_root}/{dset_name}/buffer/{fifo,protected}/``, each holding shards
-(:mod:`amago.storage`). The oldest ``fifo`` trajectories are evicted first, ``protected`` ones never.
+(:mod:`amago.storage`). The oldest ``fifo`` trajectories are evicted first, ``protected`` ones never;
+those may also be AMAGO's own ``.npz`` files.
 
 What the dataset holds is an index in memory, not a directory listing: so a checkpoint names it
 exactly, and a trajectory that was collected after the checkpoint cannot slip in after a resume.
@@ -21,7 +22,9 @@ import torch
 
 from amago.errors import CheckpointError, ConfigurationError, DataError
 from amago.files import fsync_folder, sha256
+from amago.hindsight import FrozenTraj, NoOpRelabeler
 from amago.loading import PADDED_SAMPLING, Batch, RLData, RLDataset, rows_to_rldata
+from amago.npz_import import converted_npz
 from amago.storage import ActionFormat, Rows, Shard, write_shard
 
 SUFFIX = ".safetensors"
@@ -46,7 +49,8 @@ class DiskTrajDataset(RLDataset):
         dset_name: this dataset's folder inside it.
         dset_max_size: trajectories kept in ``fifo``; the oldest go first.
         dset_min_size: trajectories needed before learning starts.
-        relabeler: rewrites whole trajectories as they are sampled (hindsight).
+        relabeler: rewrites whole trajectories as they are sampled (hindsight): an
+            `amago.hindsight.Relabeler`, or a function of a `FrozenTraj` and a generator.
 
     Raises:
         ConfigurationError: an impossible size, or ``dset_root`` names a file.
@@ -102,7 +106,9 @@ class DiskTrajDataset(RLDataset):
 
     def configure_from_experiment(self, experiment: Any) -> None:
         super().configure_from_experiment(experiment)
-        self._protected = self._scan(self.protected_folder)
+        assert self.action_format is not None
+        converted = converted_npz(self.protected_folder, self.folder / "converted", self.action_format)
+        self._protected = self._scan(self.protected_folder) + [_Held(Shard(p), p.name, "") for p in converted]
         self._fifo = self._scan(self.fifo_folder)
         self._index()
 
@@ -153,6 +159,12 @@ class DiskTrajDataset(RLDataset):
         """For each trajectory: which shard, and its first and last-plus-one row."""
         held = self._protected + self._fifo
         offsets = [h.shard.offsets for h in held]
+        for other in held[1:]:
+            if other.shard.action_format != held[0].shard.action_format:
+                raise DataError(
+                    f"{other.shard.path}: its actions ({other.shard.action_format}) are not those of "
+                    f"{held[0].shard.path} ({held[0].shard.action_format}); keep them in different datasets"
+                )
         self._shards = [h.shard for h in held]
         if held:
             self._shard_of = np.concatenate(
@@ -175,10 +187,13 @@ class DiskTrajDataset(RLDataset):
         self._require_data()
         i = int(rng.integers(len(self)))
         shard = self._shards[self._shard_of[i]]
-        return rows_to_rldata(shard.rows(self._starts[i], self._stops[i]), shard.action_format)
+        data = rows_to_rldata(shard.rows(self._starts[i], self._stops[i]), shard.action_format)
+        if self.relabeler is None:
+            return data
+        return self.relabeler(FrozenTraj.from_rldata(data), rng).to_rldata()
 
     def sample_batch(self, rng: np.random.Generator, batch_size: int, length: int, padding: str) -> Batch:
-        if self.relabeler is not None:
+        if self.relabeler is not None and not isinstance(self.relabeler, NoOpRelabeler):
             return super().sample_batch(rng, batch_size, length, padding)
         self._require_data()
         picks = rng.integers(len(self), size=batch_size)
@@ -196,6 +211,9 @@ class DiskTrajDataset(RLDataset):
         return _collate_rows(rows, self._shards[self._shard_of[picks[0]]].action_format)
 
     # -- exact resume -------------------------------------------------------------------------
+
+    def begin_anew(self) -> None:
+        self.load_state_dict({"fifo": []})
 
     def make_durable(self, state: dict[str, Any]) -> None:
         for name in {entry["file"] for entry in state["fifo"]} - self._durable:
@@ -289,12 +307,14 @@ def _collate_rows(rows: list[Rows], actions: ActionFormat) -> Batch:
 
 
 def load_traj_from_disk(path: str | Path) -> RLData:
-    """The only trajectory of a file.
+    """The only trajectory of a file: one of our shards, or AMAGO's ``.npz``.
 
     Raises:
         DataError: unreadable, several trajectories, or a pickle (``.traj``).
     """
     path = Path(path)
+    if path.suffix == ".npz":
+        return FrozenTraj.load(path).to_rldata()
     if path.suffix == ".traj":
         raise DataError(
             f"{path}: .traj files are pickles, which can run code when read; save as 'npz' instead"

@@ -153,7 +153,7 @@ class Experiment(ExperimentSettings):
                 self._last_checkpoint = checkpoint.position
             else:
                 # Nothing to go on from: what an earlier attempt left must not be mixed in.
-                self.dataset.load_state_dict({"fifo": []})
+                self.dataset.begin_anew()
                 self.tracker.cut_back(0, 0)
         self._last_checkpoint_time = time.monotonic()
 
@@ -287,6 +287,7 @@ class Experiment(ExperimentSettings):
                 self.evaluate_val()
             if self.epoch >= self.start_collecting_at_epoch:
                 self.collect_new_training_data()
+        self.dataset.on_epoch(self.epoch)
         if self.epoch >= self.start_learning_at_epoch and self.dataset.ready_for_training:
             self._learn_epoch()
         self._finish_epoch(time.monotonic() - epoch_start, steps_before, updates_before)

@@ -203,6 +203,10 @@ class RLDataset(ABC):
         """Called after every collection; returns metrics to log."""
         return {}
 
+    def on_epoch(self, epoch: int) -> None:
+        """Called in every epoch before it learns (again when a run resumes in its middle)."""
+        return None
+
     def add(self, name: str, trajectories: list[Rows], env_names: list[str], actions: ActionFormat) -> None:
         """Store one collection's trajectories in ``save_new_trajs_to`` as a file called ``name``."""
         if trajectories and self.save_new_trajs_to is not None:
@@ -220,14 +224,15 @@ class RLDataset(ABC):
 
     def sample_batch(self, rng: np.random.Generator, batch_size: int, length: int, padding: str) -> Batch:
         """``batch_size`` random slices of random trajectories, every draw from ``rng``."""
-        takes_rng = bool(inspect.signature(self.sample_random_trajectory).parameters)
-        sequences = []
-        for _ in range(batch_size):
-            trajectory = self.sample_random_trajectory(rng) if takes_rng else self.sample_random_trajectory()
-            sequences.append(trajectory.random_slice(length, padding, rng))
-        return collate(sequences)
+        return collate(
+            [sample_trajectory(self, rng).random_slice(length, padding, rng) for _ in range(batch_size)]
+        )
 
     # -- exact resume: a dataset that grows says what it held at a checkpoint -----------------
+
+    def begin_anew(self) -> None:
+        """Forget what an earlier attempt of this run collected."""
+        return None
 
     def make_durable(self, state: dict[str, Any]) -> None:
         """What ``state`` names survives a power loss from now on."""
@@ -244,6 +249,13 @@ class RLDataset(ABC):
     def release(self, kept_states: list[dict[str, Any]]) -> None:
         """Free what neither the present nor any of ``kept_states`` refers to."""
         return None
+
+
+def sample_trajectory(dataset: RLDataset, rng: np.random.Generator) -> RLData:
+    """One trajectory of a dataset, which may take the generator or not."""
+    if inspect.signature(dataset.sample_random_trajectory).parameters:
+        return dataset.sample_random_trajectory(rng)
+    return dataset.sample_random_trajectory()
 
 
 class DoNothingDataset(RLDataset):
@@ -270,12 +282,14 @@ class DoNothingDataset(RLDataset):
 
 
 from amago.disk_dataset import DiskTrajDataset, load_traj_from_disk  # noqa: E402
+from amago.mixture import MixtureOfDatasets  # noqa: E402
 
 __all__ = [
     "ActionFormat",
     "Batch",
     "DiskTrajDataset",
     "DoNothingDataset",
+    "MixtureOfDatasets",
     "RLData",
     "RLDataset",
     "collate",

@@ -217,3 +217,11 @@ def logged_metrics(info: Mapping[str, Any], n: int) -> dict[str, tuple[np.ndarra
         mask = np.broadcast_to(np.asarray(info.get("_" + key, True), dtype=bool), (n,))
         found[key[len(AMAGO_ENV_LOG_PREFIX) :].strip(" _:")] = (values, mask)
     return found
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SequenceWrapper":  # it wraps the class above, so it is imported on first use
+        from amago.envs.sequence_wrapper import SequenceWrapper
+
+        return SequenceWrapper
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
