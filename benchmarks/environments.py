@@ -31,6 +31,7 @@ def _single_forms() -> dict[str, Callable[[], gym.Env]]:
     """Single forms of the environments that are written here, with the registry's defaults."""
     from envs_suite.alchemy import SymbolicAlchemy
     from envs_suite.frozen_lake import MetaFrozenLake
+    from envs_suite.half_cheetah import HalfCheetahV4_MetaVelocity
     from envs_suite.key_door import RoomKeyDoor
     from envs_suite.maze_runner import MazeRunnerGymEnv
     from envs_suite.tmaze import TMazeAltActive, TMazeAltPassive
@@ -42,6 +43,7 @@ def _single_forms() -> dict[str, Callable[[], gym.Env]]:
         "maze-runner": lambda: MazeRunnerGymEnv(15, 1, 3, 400),
         "dark-key-to-door": lambda: RoomKeyDoor(),
         "symbolic-alchemy": lambda: SymbolicAlchemy(),
+        "half-cheetah-velocity": lambda: HalfCheetahV4_MetaVelocity(),
     }
 
 

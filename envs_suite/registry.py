@@ -138,6 +138,7 @@ class EnvSpec:
         vectorised: ``make`` accepts ``num_envs > 1``.
         licence: of what this entry installs or is.
         requires: modules beyond the family's own that must be importable.
+        install: the command that installs them.
     """
 
     id: str
@@ -155,6 +156,7 @@ class EnvSpec:
     random_score: Measured | None = None
     published: tuple[Published, ...] = ()
     requires: tuple[str, ...] = ()
+    install: str = ""
 
     @property
     def params(self) -> dict[str, Value]:
@@ -225,14 +227,17 @@ class EnvSpec:
             try:
                 importlib.import_module(module)
             except ImportError as error:
+                way_out = f"use the image of family {self.family!r} or install its requirements"
+                if self.install:
+                    way_out = f"install it with: {self.install}"
                 raise ConfigurationError(
                     f"environment {self.id!r} needs the Python package {module!r}, which cannot be imported "
-                    f"({error}); use the image of family {self.family!r} or install its requirements"
+                    f"({error}); {way_out}"
                 ) from error
 
 
 #: Modules that register entries when they are imported.
-_CATALOGUES = ("catalogue", "catalogue_alchemy", "catalogue_popgym")
+_CATALOGUES = ("catalogue", "catalogue_alchemy", "catalogue_control", "catalogue_popgym")
 
 _entries: dict[str, EnvSpec] = {}
 _loaded = False

@@ -49,6 +49,8 @@ class BatchedEnv(VectorEnv):
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}  # noqa: RUF012
     takes_task_index: bool = True
+    #: Whether episodes end because time is up (truncated) rather than in a terminal state.
+    ends_by_time: bool = False
 
     def __init__(self, num_envs: int, observation_space: gym.Space, action_space: gym.Space) -> None:
         self.num_envs = num_envs
@@ -67,7 +69,7 @@ class BatchedEnv(VectorEnv):
 
     @abstractmethod
     def _move(self, actions: np.ndarray) -> Moved:
-        """Apply ``actions`` (N,) to all instances."""
+        """Apply ``actions`` (N, ...) to all instances; the second result says whose episode ended."""
 
     @abstractmethod
     def _observe(self) -> np.ndarray:
@@ -124,10 +126,11 @@ class BatchedEnv(VectorEnv):
         """Move every instance.
 
         Args:
-            actions: (N,) integers.
+            actions: (N,) integers, or (N, A) floats.
 
         Returns:
-            observations (N, ...), float32 rewards (N,), terminated (N,), truncated (N,) (never), info.
+            observations (N, ...), float32 rewards (N,), terminated (N,), truncated (N,), info. One of the two
+            ends is always all False: which one says ``ends_by_time``.
 
         Raises:
             EnvironmentFailure: an instance has ended and was not reset.
@@ -135,17 +138,14 @@ class BatchedEnv(VectorEnv):
         if self._ended.any():
             ended = np.flatnonzero(self._ended).tolist()
             raise EnvironmentFailure(f"instances {ended} have ended: reset them before the next step")
-        rewards, terminated, metrics = self._move(np.asarray(actions).reshape(self.num_envs))
-        self._ended = terminated.copy()
+        shape = self.single_action_space.shape or ()
+        rewards, ended_now, metrics = self._move(np.asarray(actions).reshape(self.num_envs, *shape))
+        self._ended = ended_now.copy()
         info: dict[str, Any] = {}
-        if metrics and terminated.any():
+        if metrics and ended_now.any():
             for name, values in metrics.items():
                 info[metric_key(name)] = values
-                info["_" + metric_key(name)] = terminated.copy()
-        return (
-            self._observe(),
-            rewards.astype(np.float32),
-            terminated,
-            np.zeros(self.num_envs, dtype=bool),
-            info,
-        )
+                info["_" + metric_key(name)] = ended_now.copy()
+        never = np.zeros(self.num_envs, dtype=bool)
+        terminated, truncated = (never, ended_now) if self.ends_by_time else (ended_now, never)
+        return self._observe(), rewards.astype(np.float32), terminated, truncated, info

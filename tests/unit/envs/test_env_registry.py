@@ -15,12 +15,16 @@ from envs_suite.registry import EnvSpec
 
 WRITTEN_HERE = [
     "dark-key-to-door",
+    "half-cheetah-velocity",
     "maze-runner",
     "meta-frozen-lake",
     "symbolic-alchemy",
     "tmaze-active",
     "tmaze-passive",
 ]
+
+#: Beginnings of the ids whose episodes can be cut off by time, which is no terminal state.
+ENDED_BY_TIME = ("half-cheetah",)
 
 
 def _installed(spec: EnvSpec) -> bool:
@@ -55,7 +59,10 @@ def test_entries_are_complete(env_id: str) -> None:
     assert spec.horizon() >= 1
     assert spec.name() == env_id
     if spec.best_possible is not None and spec.random_score is not None:
-        assert spec.random_score.mean < spec.best_possible
+        worse, better = spec.random_score.mean, spec.best_possible
+        if spec.score.direction == "lower":
+            worse, better = better, worse
+        assert worse < better
     assert spec.random_score is not None, "measure it: benchmarks/random_policies.py --write"
 
 
@@ -81,8 +88,9 @@ def test_made_as_declared(env_id: str) -> None:
             assert all(space.contains(row) for row in obs[key])
         if (terminated | truncated).any():
             break
-    assert terminated.any()
-    assert not truncated.any()
+    assert (terminated | truncated).any()
+    if not env_id.startswith(ENDED_BY_TIME):
+        assert not truncated.any()
     if spec.score.metric != "return":
         assert f"AMAGO_LOG_METRIC {spec.score.metric}" in info
     fixed_length = spec.family != "core" or not re.search(
