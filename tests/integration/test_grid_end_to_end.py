@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from amago_suite import load
+
 pytestmark = pytest.mark.slow
 
 
@@ -123,6 +125,17 @@ def test_by_hand_is_the_same(desk) -> None:
     assert (cell / "episodes.csv").read_bytes() == first["episodes.csv"]
     assert (cell / "evaluation.json").read_bytes() == first["evaluation.json"]
 
+    # `load` gives the policy, ready to act.
+    policy = load(cell)
+    env = policy.make_env()
+    obs, _ = env.reset(seed=3)
+    action, reward = None, 0.0
+    for step in range(4):
+        action = policy.act(obs, action, reward)
+        assert action.shape == (1, 1)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        assert bool(terminated | truncated) == (step == 3)
+
     # Anywhere else, from cell.yaml alone.
     other = desk.folder / "elsewhere"
     other.mkdir()
@@ -138,23 +151,6 @@ def test_by_hand_is_the_same(desk) -> None:
     assert refused.returncode == 2
     assert "belongs to another configuration" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-
-
-def test_a_policy_acts(desk) -> None:
-    """`load` gives what was trained, ready to act."""
-    from amago_suite import load
-
-    desk.write()
-    assert desk.type("run", "tiny.yaml").returncode == 0
-    policy = load(desk.cell())
-    env = policy.make_env()
-    obs, _ = env.reset(seed=3)
-    action, reward = None, 0.0
-    for step in range(4):
-        action = policy.act(obs, action, reward)
-        assert action.shape == (1, 1)
-        obs, reward, terminated, truncated, _ = env.step(action)
-        assert bool(terminated | truncated) == (step == 3)
 
 
 def test_one_failing_cell(desk) -> None:
