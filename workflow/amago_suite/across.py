@@ -128,7 +128,7 @@ class Across:
         """The two rows over all common environments."""
         a, b = pair
         difference = bs.point(pools[a], ("iqm",))["iqm"] - bs.point(pools[b], ("iqm",))["iqm"]
-        improvement = float(bs.improvement(pools[a], pools[b])[0])
+        improvement = bs.improvement(pools[a], pools[b])
         few = min(pools[a].sizes.min(), pools[b].sizes.min()) < 3
         low, high = (None, None) if few else bs.percentile_interval(drawn.improvement[pair])
         rows = []
@@ -163,7 +163,7 @@ class Across:
             sign = 1.0 if score.direction == "higher" else -1.0
             x, y = sign * self.scores[key_a], sign * self.scores[key_b]
             margin = self.margin * abs(score.high - score.low)
-            wins = float(bs.improvement(bs.Pool.of([x]), bs.Pool.of([y]))[0])
+            wins = bs.improvement(bs.Pool.of([x]), bs.Pool.of([y]))
             yield comparison_row(
                 "environment",
                 environment.name,

@@ -21,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from amago_suite.statistics import LEVEL, TRIM, Floats, Interval
 
 RESAMPLES = 50_000
+#: Of these, how many the bands of the performance profiles use.
+BAND_RESAMPLES = 2_000
 SEED = 20_210_830
 STATISTICS = ("iqm", "median", "mean", "optimality_gap")
 #: Elements of a chunk's count matrix: small enough for a core's cache.
@@ -64,6 +66,10 @@ class Pool:
         """From one array of run scores for each environment."""
         arrays = [np.asarray(g, dtype=np.float64).reshape(-1) for g in groups]
         return cls(np.concatenate(arrays), np.array([a.size for a in arrays], dtype=np.int64))
+
+    def groups(self) -> list[Floats]:
+        """The run scores of each environment."""
+        return np.split(self.values, self.starts[1:])
 
     @property
     def trim(self) -> float:
@@ -156,37 +162,43 @@ def profile(pool: Pool, thresholds: ArrayLike, mass: Floats | None = None) -> Fl
     return result
 
 
-def _preference(a: Floats, b: Floats) -> Floats:
-    """(n, m): 1 where a wins, 1/2 where they tie."""
-    return (a[:, None] > b).astype(np.float64) + 0.5 * (a[:, None] == b)
+def _wins(a: Pool, b: Pool) -> list[Floats]:
+    """For each environment (n, m): what a's run against b's adds to the probability of improvement."""
+    if a.sizes.size != b.sizes.size:
+        raise ValueError("the two pools are over different environments")
+    found = []
+    for x, y in zip(a.groups(), b.groups(), strict=True):
+        wins = (x[:, None] > y).astype(np.float64) + 0.5 * (x[:, None] == y)
+        found.append(wins / (x.size * y.size * a.sizes.size))
+    return found
 
 
-def improvement(
-    a: Pool, b: Pool, counts_a: NDArray[np.int64] | None = None, counts_b: NDArray[np.int64] | None = None
-) -> Floats:
+def improvement(a: Pool, b: Pool) -> float:
     """Probability that a run of ``a`` beats one of ``b``, averaged over environments.
 
     The Mann-Whitney statistic of each environment over n m; ties count one half.
 
     Args:
         a, b: pools over the same environments in the same order.
-        counts_a, counts_b: (R, N) and (R, M) resamples, or neither.
-
-    Returns:
-        (R,); (1,) for the point estimate.
     """
-    if a.sizes.size != b.sizes.size:
-        raise ValueError("the two pools are over different environments")
-    total: Floats = np.zeros(1 if counts_a is None else counts_a.shape[0])
-    for e in range(a.sizes.size):
+    return float(sum(wins.sum() for wins in _wins(a, b)))
+
+
+def resampled_improvement(
+    a: Pool, b: Pool, counts_a: Floats, counts_b: Floats, wins: list[Floats] | None = None
+) -> Floats:
+    """`improvement` of resamples, (R,).
+
+    Args:
+        counts_a, counts_b: (R, N) and (R, M) how often each run was drawn.
+        wins: of `_wins`, where it is at hand.
+    """
+    total: Floats = np.zeros(counts_a.shape[0])
+    for e, won in enumerate(_wins(a, b) if wins is None else wins):
         rows = slice(a.starts[e], a.starts[e] + a.sizes[e])
         columns = slice(b.starts[e], b.starts[e] + b.sizes[e])
-        wins = _preference(a.values[rows], b.values[columns]) / (a.sizes[e] * b.sizes[e])
-        if counts_a is None or counts_b is None:
-            total += wins.sum()
-        else:
-            total += np.einsum("rn,rn->r", counts_a[:, rows] @ wins, counts_b[:, columns])
-    return total / a.sizes.size
+        total += ((counts_a[:, rows] @ won) * counts_b[:, columns]).sum(axis=1)
+    return total
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,7 @@ class Bootstrap:
 
     Attributes:
         statistics: architecture -> statistic -> (R,).
-        profiles: architecture -> (R, T) float32; empty unless thresholds were given.
+        profiles: architecture -> (at most ``BAND_RESAMPLES``, T) float32; empty unless thresholds were given.
         improvement: (a, b) -> (R,); empty unless pairs were given.
     """
 
@@ -233,11 +245,11 @@ def bootstrap(
     """
     if environments and ("median" in statistics or pairs):
         raise ValueError("median and improvement are not offered when environments are resampled")
+    banded = min(resamples, BAND_RESAMPLES)
+    wins = {(a, b): _wins(pools[a], pools[b]) for a, b in pairs}
     result = Bootstrap(
         {a: {s: np.empty(resamples) for s in statistics} for a in pools},
-        {}
-        if thresholds is None
-        else {a: np.empty((resamples, np.size(thresholds)), np.float32) for a in pools},
+        {} if thresholds is None else {a: np.empty((banded, np.size(thresholds)), np.float32) for a in pools},
         {p: np.empty(resamples) for p in pairs},
     )
     kind = "environments" if environments else "runs"
@@ -253,14 +265,16 @@ def bootstrap(
             slots = shared.integers(0, width, (size, width))
         counts = {}
         for name, pool in pools.items():
-            counts[name] = _draw(pool, size, streams[name], slots)
+            counts[name] = _draw(pool, size, streams[name], slots).astype(np.float64)
             mass = counts[name] * pool.weights
             for key, values in evaluate(pool, mass, statistics).items():
                 result.statistics[name][key][rows] = values
-            if thresholds is not None:
-                result.profiles[name][rows] = profile(pool, thresholds, mass)
+            if thresholds is not None and start < banded:
+                result.profiles[name][rows] = profile(pool, thresholds, mass[: banded - start])
         for a, b in pairs:
-            result.improvement[a, b][rows] = improvement(pools[a], pools[b], counts[a], counts[b])
+            result.improvement[a, b][rows] = resampled_improvement(
+                pools[a], pools[b], counts[a], counts[b], wins[a, b]
+            )
     return result
 
 
@@ -273,15 +287,16 @@ def _draw(
         slots: (rows, E) environments that were drawn, or ``None`` for each one once.
     """
     most = int(pool.sizes.max())
-    sizes = pool.sizes if slots is None else pool.sizes[slots]
-    starts = pool.starts if slots is None else pool.starts[slots]
-    uniform = rng.random((rows, pool.sizes.size, most))
-    drawn = (uniform * sizes[..., None]).astype(np.int64) + starts[..., None]
-    if (pool.sizes == most).all():
+    shape = rows, pool.sizes.size, most
+    starts = (pool.starts if slots is None else pool.starts[slots])[..., None]
+    if (pool.sizes == most).all() and most < 1 << 16:
+        drawn = rng.integers(0, most, shape, dtype=np.uint16) + starts
         return _count(drawn.reshape(rows, -1), pool.values.size)
+    sizes = (pool.sizes if slots is None else pool.sizes[slots])[..., None]
+    drawn = (rng.random(shape) * sizes).astype(np.int64) + starts
     # Ragged: positions past an environment's size go to a column that is cut off.
     spare = pool.values.size
-    drawn = np.where(np.arange(most) < sizes[..., None], drawn, spare)
+    drawn = np.where(np.arange(most) < sizes, drawn, spare)
     return np.ascontiguousarray(_count(drawn.reshape(rows, -1), spare + 1)[:, :spare])
 
 

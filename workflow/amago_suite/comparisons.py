@@ -270,14 +270,10 @@ def _mean_variance(x: Floats) -> float:
     return 0.0 if np.all(x == x[0]) else float(x.var(ddof=1) / x.size)
 
 
-def _groups(pool: Pool) -> list[Floats]:
-    return np.split(pool.values, pool.starts[1:])
-
-
 def _means(pool: Pool) -> Floats:
-    return np.array([g.mean() for g in _groups(pool)])
+    return np.array([g.mean() for g in pool.groups()])
 
 
 def _stratum_variances(pool: Pool) -> Floats:
     """(E,) what each environment adds to the squared standard error of the mean over them."""
-    return np.array([_mean_variance(g) for g in _groups(pool)]) / pool.sizes.size**2
+    return np.array([_mean_variance(g) for g in pool.groups()]) / pool.sizes.size**2
