@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amago.errors import CheckpointError
-from amago.files import fsync_folder, sha256, write_json
+from amago.files import fsync_folder, make_folder, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class CheckpointStore:
         target = self.folder / position.folder_name
         temporary = self.folder / f".{position.folder_name}.{os.getpid()}.tmp"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             write_json(temporary / STATE, state, durable=False)
@@ -119,23 +119,34 @@ class CheckpointStore:
         folder = self.folder / position.folder_name
         try:
             sums = json.loads((folder / SENTINEL).read_text())["files"]
+            if STATE not in sums:
+                raise CheckpointError(f"{folder / SENTINEL}: damaged (it does not name {STATE})")
             for name, expected in sums.items():
                 if Path(name).name != name or sha256(folder / name) != expected:
                     raise CheckpointError(f"{folder / name}: damaged (its checksum differs)")
             state = json.loads((folder / STATE).read_text())
+            if not isinstance(state, dict):
+                raise CheckpointError(f"{folder / STATE}: damaged (not a mapping)")
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"{folder}: not a whole checkpoint ({error.filename} is missing)"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{folder}: damaged checkpoint ({error})") from error
         return Checkpoint(position, folder, state)
 
-    def newest(self) -> Checkpoint | None:
-        """The newest whole checkpoint; damaged ones are named in the log and passed over."""
+    def newest(self, check: Callable[[Checkpoint], None] | None = None) -> Checkpoint | None:
+        """The newest whole checkpoint; damaged ones are named in the log and passed over.
+
+        Args:
+            check: raises CheckpointError where what a checkpoint refers to is damaged.
+        """
         for position in reversed(self.positions()):
             try:
-                return self.read(position)
+                found = self.read(position)
+                if check is not None:
+                    check(found)
+                return found
             except CheckpointError as error:
                 logger.warning("%s; using the checkpoint before it", error)
         return None
@@ -146,7 +157,10 @@ class CheckpointStore:
         for position in reversed(self.positions()):
             folder = self.folder / position.folder_name
             if (folder / SENTINEL).exists() and (self.keep_last is None or len(kept) < self.keep_last):
-                kept.append(json.loads((folder / STATE).read_text()))
+                try:
+                    kept.append(json.loads((folder / STATE).read_text()))
+                except (OSError, ValueError):
+                    continue  # damaged by now; it names nothing that could be kept for it
             else:
                 # The sentinel goes first: a half-removed folder must not look whole.
                 (folder / SENTINEL).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from amago.errors import CheckpointError, ConfigurationError, DataError
-from amago.files import fsync_folder, sha256
+from amago.files import fsync_folder, make_folder, sha256, storage_errors
 from amago.hindsight import FrozenTraj, NoOpRelabeler
 from amago.loading import PADDED_SAMPLING, Batch, RLData, RLDataset, rows_to_rldata
 from amago.npz_import import converted_npz
@@ -76,8 +76,9 @@ class DiskTrajDataset(RLDataset):
         self.folder = Path(dset_root) / dset_name / "buffer"
         self.fifo_folder, self.protected_folder = self.folder / "fifo", self.folder / "protected"
         try:
-            self.fifo_folder.mkdir(parents=True, exist_ok=True)
-            self.protected_folder.mkdir(parents=True, exist_ok=True)
+            with storage_errors():
+                make_folder(self.fifo_folder)
+                make_folder(self.protected_folder)
         except (FileExistsError, NotADirectoryError) as error:
             raise ConfigurationError(
                 f"DiskTrajDataset: {error.filename} is a file where a folder is needed"
@@ -85,6 +86,7 @@ class DiskTrajDataset(RLDataset):
         self._fifo: list[_Held] = []
         self._protected: list[_Held] = []
         self._durable: set[str] = set()
+        self._verified: set[tuple[str, str]] = set()  # (name, sha256): hashed once while resuming
         self._index()
 
     # -- RLDataset ------------------------------------------------------------------------
@@ -159,7 +161,17 @@ class DiskTrajDataset(RLDataset):
         """For each trajectory: which shard, and its first and last-plus-one row."""
         held = self._protected + self._fifo
         offsets = [h.shard.offsets for h in held]
+        if held and self.action_format not in (None, held[0].shard.action_format):
+            raise DataError(
+                f"{held[0].shard.path}: its actions ({held[0].shard.action_format}) are not this run's "
+                f"({self.action_format})"
+            )
         for other in held[1:]:
+            if other.shard.layout != held[0].shard.layout:
+                raise DataError(
+                    f"{other.shard.path}: its observations or actions are not laid out as those of "
+                    f"{held[0].shard.path}; keep them in different datasets"
+                )
             if other.shard.action_format != held[0].shard.action_format:
                 raise DataError(
                     f"{other.shard.path}: its actions ({other.shard.action_format}) are not those of "
@@ -231,15 +243,8 @@ class DiskTrajDataset(RLDataset):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        wanted = {entry["file"] for entry in state["fifo"]}
-        held = []
-        for entry in state["fifo"]:
-            path = self.fifo_folder / entry["file"]
-            if Path(entry["file"]).name != entry["file"]:
-                raise CheckpointError(f"checkpoint names a replay file outside its folder: {entry['file']!r}")
-            if not path.exists() or sha256(path) != entry["sha256"]:
-                raise CheckpointError(f"{path}: replay file is missing or not what the checkpoint recorded")
-            held.append(_Held(Shard(path), entry["file"], entry["sha256"], int(entry["skip"])))
+        held = self._named(state)
+        wanted = {h.name for h in held}
         newest = max(wanted, default="")
         for path in self.fifo_folder.glob("*" + SUFFIX):
             # A rollout from a future that did not happen would poison the replay. Older files
@@ -248,6 +253,32 @@ class DiskTrajDataset(RLDataset):
                 path.unlink()
         self._fifo = held
         self._index()
+
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        self._named(state)
+
+    def _named(self, state: dict[str, Any]) -> list[_Held]:
+        """The shards that a checkpoint's state names, each what it was."""
+        held = []
+        try:
+            entries = [(e["file"], e["sha256"], e["skip"]) for e in state["fifo"]]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"a checkpoint's list of replay files is damaged ({error!r})") from error
+        for name, digest, skip in entries:
+            if not isinstance(name, str) or Path(name).name != name or "\0" in name or type(skip) is not int:
+                raise CheckpointError(f"checkpoint names a replay file outside its folder: {name!r}")
+            path = self.fifo_folder / name
+            if (name, digest) not in self._verified:
+                if not path.is_file() or sha256(path) != digest:
+                    raise CheckpointError(
+                        f"{path}: replay file is missing or not what the checkpoint recorded"
+                    )
+                self._verified.add((name, digest))
+            shard = Shard(path)
+            if not 0 <= skip < len(shard):
+                raise CheckpointError(f"a checkpoint skips {skip} of the {len(shard)} trajectories of {path}")
+            held.append(_Held(shard, name, digest, skip))
+        return held
 
     def release(self, kept_states: list[dict[str, Any]]) -> None:
         needed = {h.name for h in self._fifo}

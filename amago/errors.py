@@ -19,6 +19,10 @@ class CheckpointError(AmagoError):
     """A checkpoint or policy file is missing, damaged or of another architecture."""
 
 
+class StorageError(AmagoError):
+    """A file cannot be written: the disk is full, or it may not be written to."""
+
+
 class EnvironmentFailure(AmagoError):
     """An environment died, hung, or returned something outside its contract."""
 

@@ -16,12 +16,12 @@ import torch
 from amago import resume
 from amago.checkpoints import CheckpointStore, Position
 from amago.collection import Collector
-from amago.envs.actors import make_actors
+from amago.envs.actors import WORKER_TIMEOUT, Actors, make_actors
 from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
 from amago.errors import CheckpointError, ConfigurationError, TrainingInterrupted
 from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
 from amago.experiment_settings import ExperimentSettings, check_settings
-from amago.files import write_text
+from amago.files import storage_errors, write_text
 from amago.interrupts import StopRequest
 from amago.loading import Batch, RLDataset
 from amago.policy_files import load_policy_weights, save_policy_weights
@@ -74,6 +74,7 @@ class Experiment(ExperimentSettings):
         parallel_actors: int = 12,
         env_mode: str = "async",
         async_env_mp_context: str | None = None,
+        worker_timeout: float = WORKER_TIMEOUT,
         exploration_wrapper_type: type[ExplorationWrapper] | None = EpsilonGreedy,
         sample_actions_train: bool = True,
         sample_actions_val: bool = True,
@@ -137,6 +138,7 @@ class Experiment(ExperimentSettings):
 
     # -- building -----------------------------------------------------------------------------
 
+    @storage_errors()
     def start(self) -> None:
         """Build environments, policy, optimiser and logs; restore the run if ``resume="auto"``."""
         if self.deterministic:
@@ -147,7 +149,7 @@ class Experiment(ExperimentSettings):
         self.init_model()
         self.init_logger()
         if self.resume == "auto":
-            checkpoint = self.store.newest()
+            checkpoint = self.store.newest(resume.replay_check(self))
             if checkpoint is not None:
                 resume.restore(self, checkpoint)
                 self._last_checkpoint = checkpoint.position
@@ -159,13 +161,17 @@ class Experiment(ExperimentSettings):
 
     def init_envs(self) -> None:
         """Build the actors of training and validation."""
-        context = self.async_env_mp_context
-        self.train_envs = make_actors(self.make_train_env, self.parallel_actors, self.env_mode, context)
-        self.val_envs = make_actors(self.make_val_env, self.parallel_actors, self.env_mode, context)
+        self.train_envs = self._make_actors(self.make_train_env)
+        self.val_envs = self._make_actors(self.make_val_env)
         explore = self.exploration_wrapper_type
         self.action_format = ActionFormat(self.train_envs.discrete, self.train_envs.action_size)
         self.collector = Collector(
             self, self.train_envs, explore(self.train_envs) if explore is not None else None, self.val_envs
+        )
+
+    def _make_actors(self, make_env: Any) -> Actors:
+        return make_actors(
+            make_env, self.parallel_actors, self.env_mode, self.async_env_mp_context, self.worker_timeout
         )
 
     def init_dsets(self) -> None:
@@ -234,6 +240,7 @@ class Experiment(ExperimentSettings):
 
     # -- the loop -------------------------------------------------------------------------------
 
+    @storage_errors()
     def learn(self) -> None:
         """Train until ``epochs`` epochs are done.
 
@@ -241,7 +248,8 @@ class Experiment(ExperimentSettings):
             TrainingInterrupted: SIGTERM or SIGINT; what the contract allows was checkpointed.
             TrainingDiverged: a loss that is not finite; the last checkpoint is intact.
             EnvironmentFailure: an environment broke.
-            CheckpointError: disk full, or this run folder holds another attempt's checkpoints.
+            CheckpointError: a checkpoint cannot be written, or this run folder holds another attempt's.
+            StorageError: another file cannot be written (disk full); the last checkpoint is intact.
         """
         if self.resume == "never" and self._last_checkpoint is None and self.store.positions():
             raise CheckpointError(
@@ -498,7 +506,7 @@ class Experiment(ExperimentSettings):
         """
         if episodes is not None:
             episodes_per_actor = -(-episodes // self.parallel_actors)
-        actors = make_actors(make_test_env, self.parallel_actors, self.env_mode, self.async_env_mp_context)
+        actors = self._make_actors(make_test_env)
         try:
             found = self.collector.test(
                 actors,

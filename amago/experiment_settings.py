@@ -55,6 +55,9 @@ class ExperimentSettings:
     async_env_mp_context: str | None
     """Multiprocessing start method of ``async``."""
 
+    worker_timeout: float
+    """Seconds after which an environment of ``async`` that does not answer counts as hung."""
+
     exploration_wrapper_type: type[ExplorationWrapper] | None
     """Class of the exploration noise; ``None`` for none."""
 
@@ -198,7 +201,7 @@ _NOT_NEGATIVE = (
     "lr_warmup_steps",
     "l2_coeff",
 )
-_POSITIVE = ("learning_rate", "grad_clip", "grace_seconds")
+_POSITIVE = ("learning_rate", "grad_clip", "grace_seconds", "worker_timeout")
 _NONE_OR_AT_LEAST_ONE = (
     "force_reset_train_envs_every",
     "val_interval",
@@ -232,7 +235,15 @@ def check_settings(settings: dict[str, Any]) -> None:
         _require(settings[name] in allowed, name, settings[name], f"one of {', '.join(map(str, allowed))}")
     if settings["seed"] is not None:
         _require(int(settings["seed"]) >= 0, "seed", settings["seed"], "0 or more")
+    _check_names(settings)
     _check_storage(settings)
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    """A run's name is a folder's: it must not lead out of ``ckpt_base_dir``."""
+    name = settings["run_name"]
+    plain = isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")
+    _require(plain and not set(name) & set("\\\0\n"), "run_name", name, "the name of a folder")
 
 
 def _check_storage(settings: dict[str, Any]) -> None:

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from amago.errors import StorageError
+
+#: What the system says when a file cannot be written, whatever the program does.
+_UNWRITABLE = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+)
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """A disk that is full or cannot be written becomes one clear line; other errors pass.
+
+    Raises:
+        StorageError: names the file and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise StorageError(
+            f"cannot write {where}{error.strerror}; free some space or mend permissions and start again: "
+            "what was saved before is intact"
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """``mkdir -p`` whose new folders survive a power loss."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        fsync_folder(made.parent)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -46,7 +82,7 @@ def write_atomic(path: Path, write: Callable[[Path], None], durable: bool = True
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Atomic ``write_text`` in UTF-8."""
-    write_atomic(path, lambda p: _write_bytes(p, text.encode()), durable)
+    write_atomic(path, lambda p: write_bytes(p, text.encode()), durable)
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
@@ -54,8 +90,16 @@ def write_json(path: Path, value: Any, durable: bool = True) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", durable)
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """All of a file's content. A full disk is an ``OSError`` that names the file.
+
+    What other libraries serialise is written here too: their own writers hide the reason, or make
+    files that nobody else may read.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sha256(path: Path) -> str:

@@ -242,6 +242,10 @@ class RLDataset(ABC):
         """What this dataset holds now, as JSON values."""
         return {}
 
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        """Raise CheckpointError or DataError where what ``state`` names is damaged; change nothing."""
+        return None
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Hold again exactly what ``state`` names; remove anything newer."""
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from amago.errors import ConfigurationError, DataError
+from amago.errors import CheckpointError, ConfigurationError, DataError
 from amago.loading import Batch, RLData, RLDataset, sample_trajectory
 from amago.storage import ActionFormat, Rows
 
@@ -193,6 +193,13 @@ class MixtureOfDatasets(RLDataset):
             "from": self._from.tolist(),
             "weights": self.current_weights.tolist(),
         }
+
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        owned = state.get("datasets")
+        if not isinstance(owned, list) or len(owned) != len(self.datasets):
+            raise CheckpointError("the checkpoint is of another mixture of datasets")
+        for dataset, own in zip(self.datasets, owned, strict=True):
+            dataset.check_state_dict(own)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for dataset, own in zip(self.datasets, state["datasets"], strict=True):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from amago.errors import CheckpointError
-from amago.files import write_atomic
+from amago.files import write_atomic, write_bytes
 from amago.version import TRAINING_VERSION
 
 
@@ -25,7 +25,8 @@ def save_policy_weights(policy: torch.nn.Module, path: Path) -> None:
     metadata = {"amago_training_version": str(TRAINING_VERSION)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, lambda p: save_file(tensors, p, metadata=metadata))
+        data = save(tensors, metadata=metadata)
+        write_atomic(path, lambda p: write_bytes(p, data))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"could not write {path}: {error}; free some space or mend permissions"
@@ -41,14 +42,35 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device=str(device))
-        found = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such policy file") from error
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable policy file ({_first_line(error)})") from error
-    if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
+    found = load_without_running(path, device)
+    if not isinstance(found, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items()
+    ):
         raise CheckpointError(f"{path}: not a policy file (needs tensors by name)")
     return found
+
+
+def load_without_running(path: Path, device: torch.device) -> Any:
+    """The content of a ``.pt`` file; only tensors and plain values, never code.
+
+    Raises:
+        CheckpointError: absent, unreadable, or it holds anything else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except Exception as error:
+        # The restricted unpickler follows the bytes, and raises whatever they lead it to.
+        raise CheckpointError(
+            f"{path}: not a readable file of tensors ({type(error).__name__}: {_first_line(error)[:200]})"
+        ) from error
 
 
 def load_policy_weights(policy: torch.nn.Module, path: Path, device: torch.device) -> None:
@@ -76,6 +98,8 @@ def check_same_architecture(policy: torch.nn.Module, tensors: dict[str, Any], pa
             problem = f"has no {name!r}, which this agent needs"
         elif name not in own:
             problem = f"has {name!r}, which this agent does not know"
+        elif not is_plain(tensors[name]):
+            problem = f"has {name!r} in an unusual layout"
         elif own[name].shape != tensors[name].shape:
             problem = (
                 f"has {name!r} of shape {tuple(tensors[name].shape)}, this agent {tuple(own[name].shape)}"
@@ -85,6 +109,11 @@ def check_same_architecture(policy: torch.nn.Module, tensors: dict[str, Any], pa
         raise CheckpointError(
             f"{path}: weights of another architecture: it {problem}; use the configuration that it was trained with"
         )
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Dense numbers in memory: what policies and optimisers consist of."""
+    return tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_nested)
 
 
 def _first_line(error: Exception) -> str:

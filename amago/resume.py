@@ -7,19 +7,22 @@ Environments cannot be stored either: a checkpoint is of a moment after which al
 from __future__ import annotations
 
 import copy
-import pickle
+import io
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 
-from amago.checkpoints import _NAME, Checkpoint, Position
-from amago.errors import CheckpointError
-from amago.policy_files import check_same_architecture
+from amago.checkpoints import _NAME, STATE, Checkpoint, Position
+from amago.errors import CheckpointError, DataError
+from amago.files import write_bytes
+from amago.policy_files import check_same_architecture, is_plain, load_without_running
 from amago.version import TRAINING_VERSION
 
 if TYPE_CHECKING:
@@ -82,14 +85,18 @@ def save(experiment: Experiment, moment: Snapshot) -> None:
     experiment._clock = now
     try:
         experiment.dataset.make_durable(moment.state["dataset"])
+        experiment.tracker.make_durable()
     except OSError as error:
         raise CheckpointError(f"replay could not be made durable: {error}") from error
+    # Serialised here and written by Python: torch's own writer hides why a disk refused.
+    serialised = io.BytesIO()
+    torch.save(optimizer, serialised)
     experiment.store.save(
         moment.position,
         moment.state | {"wall_seconds": experiment.wall_seconds},
         {
-            POLICY: lambda p: save_file(weights, p),
-            OPTIMIZER: lambda p: torch.save(optimizer, p),
+            POLICY: lambda p: write_bytes(p, safetensors_bytes(weights)),
+            OPTIMIZER: lambda p: write_bytes(p, serialised.getbuffer()),
         },
     )
     kept = [s["dataset"] for s in experiment.store.prune()]
@@ -110,8 +117,7 @@ def restore(experiment: Experiment, checkpoint: Checkpoint, weights_only: bool =
     folder, state = checkpoint.folder, checkpoint.state
     try:
         weights = load_file(folder / POLICY, device=str(experiment.DEVICE))
-        optimizer = torch.load(folder / OPTIMIZER, map_location=experiment.DEVICE, weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{folder}: unreadable checkpoint ({error})") from error
     check_same_architecture(experiment.policy, weights, folder / POLICY)
     if weights_only:
@@ -119,14 +125,20 @@ def restore(experiment: Experiment, checkpoint: Checkpoint, weights_only: bool =
         experiment.policy.on_checkpoint_loaded(is_resume=False)
         return
     for name, own in (("seed", experiment.seed), ("training_version", TRAINING_VERSION)):
-        if state[name] != own:
+        if state.get(name) != own:
             raise CheckpointError(
-                f"{folder}: its {name} is {state[name]}, this run's is {own}; it cannot be continued exactly"
+                f"{folder}: its {name} is {state.get(name)}, this run's is {own}; it cannot be continued exactly"
             )
-    experiment.dataset.load_state_dict(state["dataset"])
-    experiment.policy.load_state_dict(weights)
-    experiment.optimizer.load_state_dict(optimizer)
-    experiment.collector.train.exploration.load_state_dict(state["exploration"])
+    optimizer = load_without_running(folder / OPTIMIZER, experiment.DEVICE)
+    _check_optimizer(optimizer, experiment.optimizer, folder / OPTIMIZER)
+    check_state(checkpoint)
+    try:
+        experiment.dataset.load_state_dict(state["dataset"])
+        experiment.policy.load_state_dict(weights)
+        experiment.optimizer.load_state_dict(optimizer)
+        experiment.collector.train.exploration.load_state_dict(state["exploration"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, DataError) as error:
+        raise CheckpointError(f"{folder}: not a checkpoint of this run ({error!r})") from error
     experiment.epoch, experiment.batch = int(state["epoch"]), int(state["batch"])
     experiment.env_steps = int(state["env_steps"])
     experiment.gradient_steps = int(state["gradient_steps"])
@@ -136,6 +148,68 @@ def restore(experiment: Experiment, checkpoint: Checkpoint, weights_only: bool =
     experiment.tracker.cut_back(experiment.epoch, experiment.gradient_steps)
     experiment._segment_start = snapshot(experiment, tensors=False)
     experiment.policy.on_checkpoint_loaded(is_resume=True)
+
+
+def replay_check(experiment: Experiment) -> Callable[[Checkpoint], None]:
+    """For `CheckpointStore.newest`: a checkpoint whose replay is damaged is as good as damaged."""
+
+    def check(checkpoint: Checkpoint) -> None:
+        check_state(checkpoint)
+        try:
+            experiment.dataset.check_state_dict(checkpoint.state["dataset"])
+        except (DataError, OSError) as error:
+            raise CheckpointError(f"{checkpoint.folder}: {error}") from error
+
+    return check
+
+
+def check_state(checkpoint: Checkpoint) -> None:
+    """Refuse a ``state.json`` that no run wrote.
+
+    Raises:
+        CheckpointError: a counter is missing or no number, or it is of another moment.
+    """
+    state = checkpoint.state
+    counters: list[Any] = [state.get(k) for k in ("epoch", "batch", "env_steps", "gradient_steps")]
+    seconds: Any = state.get("wall_seconds")
+    whole = all(type(c) is int and 0 <= c < 2**62 for c in counters)
+    if (
+        not whole
+        or Position(*counters[:2]) != checkpoint.position
+        or type(seconds) not in (int, float)
+        or not 0 <= seconds < 1e18
+        or not all(isinstance(state.get(k), dict) for k in ("row", "dataset", "exploration"))
+        or not all(_is_row_value(k, v) for k, v in state["row"].items())
+    ):
+        raise CheckpointError(f"{checkpoint.folder / STATE}: damaged (its counters are not those of a run)")
+
+
+def _is_row_value(name: str, value: Any) -> bool:
+    """Sums that are still growing are pairs, under names with an underscore."""
+    if name.startswith("_"):
+        pair = isinstance(value, list) and len(value) == 2
+        return pair and all(type(v) in (int, float) for v in value) and value[1] > 0
+    return value is None or type(value) in (int, float)
+
+
+def _check_optimizer(found: Any, own: torch.optim.Optimizer, path: Path) -> None:
+    """Compare structure and sizes before torch copies anything."""
+    try:
+        groups, states = found["param_groups"], found["state"]
+        own_groups = own.state_dict()["param_groups"]
+        sizes = [p.numel() for group in own.param_groups for p in group["params"]]
+        fits = [g["params"] for g in groups] == [g["params"] for g in own_groups]
+        fits = fits and all(g.keys() == o.keys() for g, o in zip(groups, own_groups, strict=True))
+        for index, values in states.items():
+            tensors = [v for v in values.values() if isinstance(v, torch.Tensor)]
+            fits = fits and type(index) is int and 0 <= index < len(sizes)
+            fits = fits and all(is_plain(v) and v.numel() <= max(sizes[index], 1) for v in tensors)
+    except (TypeError, KeyError, AttributeError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: not an optimiser's state ({error!r})") from error
+    if not fits:
+        raise CheckpointError(
+            f"{path}: the state of another optimiser; use the configuration that it was saved with"
+        )
 
 
 def position_of(folder: Path) -> Position:

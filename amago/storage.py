@@ -8,18 +8,20 @@ training sequence needs.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from amago.errors import DataError
-from amago.files import sha256, write_atomic
+from amago.files import write_atomic, write_bytes
 
 #: Raised when the layout of a shard changes; older shards are then refused by name.
 SHARD_VERSION = "1"
@@ -110,15 +112,9 @@ def write_shard(
         "names": json.dumps(names),
         "actions": json.dumps({"discrete": actions.discrete, "size": actions.size}),
     }
-    digest = ""
-
-    def write(temporary: Path) -> None:
-        nonlocal digest
-        save_file(tensors, temporary, metadata=metadata)
-        digest = sha256(temporary)
-
-    write_atomic(path, write, durable)
-    return digest
+    data = save(tensors, metadata=metadata)
+    write_atomic(path, lambda temporary: write_bytes(temporary, data), durable)
+    return hashlib.sha256(data).hexdigest()
 
 
 class Shard:
@@ -147,19 +143,52 @@ class Shard:
         missing = {"actions", "rewards", "dones", "time_idxs", "offsets"} - set(names)
         if missing:
             raise DataError(f"{path}: trajectory file without {', '.join(sorted(missing))}")
-        self._arrays = _map_arrays(path)
+        try:
+            self._arrays = _map_arrays(path)
+            self.env_names: list[str] = json.loads(metadata["names"])
+            self.action_format = _action_format(json.loads(metadata["actions"]))
+        except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
+            raise DataError(
+                f"{path}: trajectory file with a damaged header ({error}); remove it from the buffer"
+            ) from error
         self.offsets = np.array(self._arrays.pop("offsets"))
         self.obs_keys = sorted(k[4:] for k in names if k.startswith("obs."))
-        self.env_names: list[str] = json.loads(metadata["names"])
-        self.action_format = ActionFormat(**json.loads(metadata["actions"]))
-        rows = len(self._arrays["rewards"])
-        valid = len(self.offsets) >= 2 and self.offsets[0] == 0 and self.offsets[-1] == rows
-        if (
-            not valid
-            or np.any(np.diff(self.offsets) < 2)
-            or any(len(a) != rows for a in self._arrays.values())
-        ):
+        if not self._adds_up():
             raise DataError(f"{path}: trajectory file whose rows do not add up; remove it from the buffer")
+
+    @property
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of each array: alike in all shards of a dataset."""
+        return {k: v.shape[1:] for k, v in self._arrays.items()}
+
+    def _adds_up(self) -> bool:
+        a, offsets = self._arrays, self.offsets
+        if offsets.dtype != np.int64 or offsets.ndim != 1 or len(offsets) < 2 or not self.obs_keys:
+            return False
+        if any(v.ndim == 0 for v in a.values()):
+            return False
+        if any(a[k].ndim != 1 for k in ("rewards", "dones", "time_idxs")):
+            return False
+        rows = len(a["rewards"])
+        actions, form = a["actions"], self.action_format
+        width = 1 if form.discrete else form.size
+        if (
+            a["rewards"].dtype != np.float32
+            or a["dones"].dtype != np.bool_
+            or a["time_idxs"].dtype != np.int64
+            or actions.shape != (rows, width)
+            or any(len(v) != rows for v in a.values())
+        ):
+            return False
+        # Discrete actions index a one-hot vector.
+        if form.discrete and actions.dtype.kind not in "iu":
+            return False
+        if form.discrete and rows and not 0 <= actions.min() <= actions.max() < form.size:
+            return False
+        steps = np.diff(offsets)
+        # Ordered first: differences of hostile numbers may wrap around.
+        ordered = bool(np.all(offsets[1:] > offsets[:-1])) and offsets[0] == 0 and offsets[-1] == rows
+        return ordered and bool(np.all(steps >= 2)) and isinstance(self.env_names, list)
 
     def __len__(self) -> int:
         """Number of trajectories."""
@@ -175,6 +204,17 @@ class Shard:
             dones=a["dones"][start:stop],
             time_idxs=a["time_idxs"][start:stop],
         )
+
+
+#: More actions than any environment has; keeps a hostile file from asking for endless one-hot vectors.
+_MOST_ACTIONS = 1_000_000
+
+
+def _action_format(content: dict[str, Any]) -> ActionFormat:
+    discrete, size = content["discrete"], content["size"]
+    if not isinstance(discrete, bool) or type(size) is not int or not 1 <= size <= _MOST_ACTIONS:
+        raise ValueError(f"actions {content!r}")
+    return ActionFormat(discrete, size)
 
 
 def _map_arrays(path: Path) -> dict[str, np.ndarray]:

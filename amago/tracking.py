@@ -11,11 +11,13 @@ import csv
 import io
 import json
 import math
+import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
-from amago.files import write_text
+from amago.files import fsync_folder, write_text
 
 #: Columns that a clock decides: the only ones that may differ between two equal runs.
 CLOCK_COLUMNS = ("wall_seconds", "env_steps_per_second", "updates_per_second")
@@ -38,6 +40,20 @@ PROGRESS_COLUMNS = (
     "val_return",
     "val_success",
 )
+
+
+_EPOCH = re.compile("[0-9]{1,15}")
+
+
+def _moment(line: str) -> tuple[float, float] | None:
+    """(epoch, gradient steps) of a line of ``metrics.jsonl``, or None where a crash left no whole one."""
+    try:
+        record = json.loads(line)
+        epoch, steps = record.get("Epoch", 0), record.get("gradient_steps", 0)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    numbers = isinstance(epoch, (int, float)) and isinstance(steps, (int, float))
+    return (epoch, steps) if numbers else None
 
 
 def _cell(value: Any) -> str:
@@ -82,26 +98,34 @@ class Tracker:
         if self.folder is None:
             return
         if self.progress_file is not None and self.progress_file.exists():
-            text = self.progress_file.read_text()
+            text = self.progress_file.read_text(errors="replace").replace("\0", "")
             whole = text[: text.rfind("\n") + 1]  # a killed writer may leave half a row
-            rows = list(csv.reader(io.StringIO(whole)))
-            kept = [r for r in rows[1:] if r and r[0].isdigit() and int(r[0]) < epoch]
+            try:
+                rows = list(csv.reader(io.StringIO(whole)))
+            except csv.Error:  # a field without an end
+                rows = [line.split(",") for line in whole.splitlines()]
+            kept = [r for r in rows[1:] if r and _EPOCH.fullmatch(r[0]) and int(r[0]) < epoch]
             out = io.StringIO()
             csv.writer(out, lineterminator="\n").writerows([list(PROGRESS_COLUMNS), *kept])
             write_text(self.progress_file, out.getvalue())
         log = self.folder / "metrics.jsonl"
         if log.exists():
             lines = []
-            for line in log.read_text().splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue
-                if record.get("Epoch", 0) < epoch or (
-                    record.get("Epoch") == epoch and record.get("gradient_steps", 0) <= gradient_steps
-                ):
+            for line in log.read_text(errors="replace").split("\n"):
+                at = _moment(line)
+                if at is not None and (at[0] < epoch or (at[0] == epoch and at[1] <= gradient_steps)):
                     lines.append(line + "\n")
             write_text(log, "".join(lines))
+
+    def make_durable(self) -> None:
+        """A checkpoint is about to say that these rows are there: let them survive a power loss."""
+        if self.folder is None:
+            return
+        for path in (self.folder / "progress.csv", self.folder / "metrics.jsonl"):
+            if path.exists():
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
+        fsync_folder(self.folder)
 
     def log(self, section: str, metrics: dict[str, Any], counters: dict[str, int]) -> None:
         """Append one row of named metrics and send it to wandb.

@@ -8,8 +8,11 @@ led to, also at an episode's end.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,18 +252,26 @@ class AsyncActors(Actors):
             return lambda: _Unbatched(make_env)
 
         self.timeout = timeout
-        self.envs = AsyncVectorEnv(
-            [worker(m) for m in make_envs],
-            context=context,
-            copy=False,
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
+        self._closed = False
+        try:
+            with _killing_new_workers_after(timeout):
+                self.envs = AsyncVectorEnv(
+                    [worker(m) for m in make_envs],
+                    context=context,
+                    copy=False,
+                    autoreset_mode=AutoresetMode.DISABLED,
+                )
+                self.takes_task_index = all(self.envs.get_attr("takes_task_index"))
+        except (EOFError, OSError) as error:
+            raise EnvironmentFailure(
+                f"an environment worker died or did not start within {timeout:g} s (Experiment.worker_timeout); "
+                "its own output is above; env_mode='sync' shows the traceback"
+            ) from error
         self.batched_envs = len(make_envs)
         single = self.envs.single_observation_space
         assert isinstance(single, spaces.Dict)
         self.observation_space, self.action_space = single, self.envs.single_action_space
         self.action_size = action_size(self.action_space)
-        self.takes_task_index = all(self.envs.get_attr("takes_task_index"))
         self._names = ["" for _ in make_envs]
 
     @property
@@ -278,8 +289,9 @@ class AsyncActors(Actors):
             )
         options = None if mask.all() else {"reset_mask": mask.copy()}
         try:
-            obs, info = self.envs.reset(seed=list(seeds), options=options)
-        except (EOFError, BrokenPipeError, ConnectionError, RuntimeError, TimeoutError) as error:
+            self.envs.reset_async(seed=list(seeds), options=options)
+            obs, info = self.envs.reset_wait(timeout=self.timeout)
+        except Exception as error:  # a worker's own errors come through as they are
             raise self._failure("reset", error) from error
         for i in np.flatnonzero(mask):
             self._names[i] = str(info["amago_env_name"][i])
@@ -290,21 +302,31 @@ class AsyncActors(Actors):
         try:
             self.envs.step_async(own)
             obs, rewards, terminated, truncated, info = self.envs.step_wait(timeout=self.timeout)
-        except (EOFError, BrokenPipeError, ConnectionError, RuntimeError, TimeoutError) as error:
+        except Exception as error:
             raise self._failure("step", error) from error
         n = self.batched_envs
         return Step(dict(obs), rewards.astype(np.float32), terminated, truncated, logged_metrics(info, n))
 
     def _failure(self, call: str, error: Exception) -> EnvironmentFailure:
-        dead = [i for i, p in enumerate(self.envs.processes) if not p.is_alive()]
-        if dead:
+        if isinstance(error, (EOFError, OSError)):
+            for process in self.envs.processes:  # a worker that has just died may not look it yet
+                process.join(0.1)
+        dead = [i for i, p in enumerate(self.envs.processes) if p.exitcode]
+        ended = self.envs.closed  # gymnasium ended the others after one worker's own error
+        exit_code = self.envs.processes[dead[0]].exitcode if dead else None
+        self._kill()
+        if isinstance(error, multiprocessing.TimeoutError):
             return EnvironmentFailure(
-                f"environment worker {dead[0]} died in {call} (exit code {self.envs.processes[dead[0]].exitcode}); "
+                f"an environment worker did not answer in {call} for {self.timeout:g} s (Experiment.worker_timeout); "
+                "its environment hangs, or needs a longer time (the last checkpoint is intact)"
+            )
+        if dead and not ended:
+            return EnvironmentFailure(
+                f"environment worker {dead[0]} died in {call} (exit code {exit_code}); "
                 "its own output is above; env_mode='sync' shows the traceback"
             )
-        return EnvironmentFailure(
-            f"environment workers failed in {call}: {type(error).__name__}: {error} (waited at most {self.timeout:.0f} s)"
-        )
+        said = " ".join(str(error).split())
+        return EnvironmentFailure(f"an environment worker failed in {call}: {type(error).__name__}: {said}")
 
     def make_action_rep(self, actions: np.ndarray) -> np.ndarray:
         if not self.discrete:
@@ -314,16 +336,69 @@ class AsyncActors(Actors):
         return rep
 
     def close(self) -> None:
-        if all(p.is_alive() for p in self.envs.processes):
-            self.envs.close()
+        if self._closed:
             return
-        for process in self.envs.processes:  # gymnasium's own close would wait for the dead
-            process.terminate()
-        self.envs.closed = True
+        if all(p.is_alive() for p in self.envs.processes):
+            with _killing_after(self.timeout, self.envs.processes), contextlib.suppress(EOFError, OSError):
+                self.envs.close()
+        self._kill()
+
+    def _kill(self) -> None:
+        """End the workers, whatever they are doing; gymnasium's own close would wait for the dead."""
+        self._closed = self.envs.closed = True
+        _end(self.envs.processes)
+        for pipe in self.envs.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+
+
+def _end(workers: Iterable[Any]) -> None:
+    """SIGTERM, and SIGKILL for those that do not listen."""
+    processes = list(workers)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(1.0)
+        if process.is_alive():
+            process.kill()
+            process.join(1.0)
+
+
+@contextlib.contextmanager
+def _killing_after(seconds: float, processes: Iterable[Any]) -> Iterator[None]:
+    """Whoever waits for ``processes`` inside gets an EOFError when it takes longer than ``seconds``."""
+    timer = threading.Timer(seconds, _end, [processes])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def _killing_new_workers_after(seconds: float) -> Iterator[None]:
+    """`_killing_after` for workers that are only being started."""
+    before = {p.pid for p in multiprocessing.active_children()}
+
+    class New:
+        def __iter__(self) -> Iterator[Any]:
+            return iter([p for p in multiprocessing.active_children() if p.pid not in before])
+
+    with _killing_after(seconds, New()):
+        try:
+            yield
+        except BaseException:
+            _end(New())
+            raise
 
 
 def make_actors(
-    make_env: MakeEnv | Iterable[MakeEnv], count: int, env_mode: str, context: str | None = None
+    make_env: MakeEnv | Iterable[MakeEnv],
+    count: int,
+    env_mode: str,
+    context: str | None = None,
+    timeout: float = WORKER_TIMEOUT,
 ) -> Actors:
     """Build ``count`` actors.
 
@@ -332,6 +407,7 @@ def make_actors(
         count: number of actors.
         env_mode: ``sync``, ``async`` (worker processes), ``already_vectorized`` or ``vectorized``.
         context: multiprocessing start method of ``async``.
+        timeout: seconds that a worker of ``async`` may take for one call.
 
     Raises:
         ConfigurationError: an unknown mode, or a number of functions or actors that does not fit.
@@ -355,7 +431,7 @@ def make_actors(
             "give one function, or one for each actor"
         )
     if env_mode == "async":
-        return AsyncActors(functions, context)
+        return AsyncActors(functions, context, timeout)
     return SyncActors([f() for f in functions])
 
 
