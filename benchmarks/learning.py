@@ -104,6 +104,20 @@ CASES = {
         },
         reference={"rnn": (12000, 650, 70)},
     ),
+    "popgym-repeat-previous-easy": Case(
+        "popgym-repeat-previous-easy",
+        {},
+        steps=52,
+        updates=45,
+        epochs=40,
+        goal=("return", 0.95),
+        rate=1e-3,
+        gin={
+            "Multigammas.discrete": [0.5, 0.8],
+            "Agent.gamma": 0.9,
+            "Agent.reward_multiplier": 10.0,
+        },
+    ),
     "key-door-4": Case(
         "dark-key-to-door",
         {"size": 4, "attempt_steps": 20, "total_steps": 60},
