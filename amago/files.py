@@ -46,6 +46,10 @@ def make_folder(folder: Path) -> None:
         fsync_folder(made.parent)
 
 
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames and new names inside ``folder`` survive a power loss."""
     handle = os.open(folder, os.O_RDONLY)
@@ -69,6 +73,8 @@ def write_atomic(path: Path, write: Callable[[Path], None], durable: bool = True
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
+        # Some writers make private files (safetensors does); results are for colleagues too.
+        temporary.chmod(0o666 & ~_UMASK)
         if durable:
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
