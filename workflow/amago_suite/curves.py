@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from amago_suite.collect import Collection, Run
-from amago_suite.grid import Environment
-from amago_suite.statistics import Floats, curve_band, iqm, normalise
+from amago_suite.grid import Environment, Grid
+from amago_suite.statistics import Floats, curve_band, iqm, normalise, summarise
 
 #: Points of a curve: more than a figure can show, few enough for a page of fifty figures.
 POINTS = 60
@@ -127,5 +129,90 @@ def sample_efficiency(curves: list[Curves], points: int = 40) -> dict[str, tuple
                 rows.append(np.interp(share, x, run[known], left=np.nan, right=np.nan))
         table = np.stack(rows)
         line = [iqm(column) if np.isfinite(column).all() else np.nan for column in table.T]
-        result[architecture] = share, np.array(line)
+        if np.isfinite(line).sum() > 1:
+            result[architecture] = share, np.array(line)
     return result
+
+
+# -- scores over something else than training time ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SeriesFigure:
+    """Scores over a quantity such as corridor length or attempt.
+
+    Attributes:
+        name, title, x_label, y_label: of the figure.
+        of: architecture -> (x, mean, low, high), each (points,).
+        logarithmic: whether x spans more than a decade.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    of: dict[str, tuple[Floats, Floats, Floats, Floats]]
+    logarithmic: bool = False
+
+
+def attempt_curves(collection: Collection) -> list[SeriesFigure]:
+    """Adaptation: metrics called ``<metric>_attempt_<k>``, over k, for each environment that logs them."""
+    groups: dict[str, dict[int, Floats]] = {}
+    for column in collection.episodes.column_names:
+        if match := re.fullmatch(r"(\w+)_attempt_(\d+)", column):
+            groups.setdefault(match[1], {})[int(match[2])] = collection.episode_means(column)
+    figures = []
+    for metric, by_attempt in groups.items():
+        table = np.stack([by_attempt[k] for k in sorted(by_attempt)])
+        attempts = np.array([k + 1.0 for k in sorted(by_attempt)])
+        for environment in collection.grid.environments:
+            of = {}
+            for architecture in collection.grid.architectures:
+                members = [
+                    i
+                    for i, r in enumerate(collection.runs)
+                    if (r.cell.environment, r.cell.architecture) == (environment.name, architecture)
+                ]
+                known = (
+                    np.isfinite(table[:, members]).any(axis=1) if members else np.zeros(len(attempts), bool)
+                )
+                if known.sum() > 1:
+                    band = curve_band([table[known, i] for i in members])
+                    of[architecture] = (attempts[known], *band)
+            if of:
+                name = f"attempts-{environment.name}-{metric}"
+                label = metric.replace("_", " ")
+                figures.append(SeriesFigure(name, f"{environment.name}: adaptation", "attempt", label, of))
+    return figures
+
+
+def horizon_curves(grid: Grid, scores: Mapping[tuple[str, str], Floats]) -> list[SeriesFigure]:
+    """Scores over one numeric parameter, where at least three environments differ in nothing else.
+
+    T-Maze's corridor against success is the figure that this is for.
+    """
+    families: dict[tuple[str, str, str], dict[float, Environment]] = {}
+    for environment in grid.environments:
+        for key, value in environment.params.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                rest = repr(sorted((k, v) for k, v in environment.params.items() if k != key))
+                families.setdefault((environment.id, key, rest), {})[float(value)] = environment
+    figures = []
+    for (identity, key, _), members in families.items():
+        if len(members) < 3:
+            continue
+        of = {}
+        for architecture in grid.architectures:
+            x = sorted(v for v, e in members.items() if (e.name, architecture) in scores)
+            if len(x) < 2:
+                continue
+            found = [summarise(scores[members[v].name, architecture]) for v in x]
+            low, high = ([getattr(f.interval, end) for f in found] for end in ("low", "high"))
+            of[architecture] = np.array(x), np.array([f.mean for f in found]), np.array(low), np.array(high)
+        metric = next(iter(members.values())).score.metric.replace("_", " ")
+        wide = max(members) > 10 * max(min(members), 1e-9)
+        if of:
+            figures.append(
+                SeriesFigure(f"horizon-{identity}-{key}", identity, key.replace("_", " "), metric, of, wide)
+            )
+    return figures

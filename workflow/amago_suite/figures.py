@@ -7,7 +7,6 @@ tell the series apart in grey print too.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from amago_suite.columns import Row
-from amago_suite.curves import Curves
+from amago_suite.curves import Curves, SeriesFigure
 from amago_suite.statistics import Floats
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a6761d")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, (8, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_INK, _SOFT, _LINE = "#1c2024", "#60646c", "#d9dbe0"
+INK, SOFT, LINE = "#1c2024", "#60646c", "#d9dbe0"
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -32,19 +31,19 @@ _STYLE: Any = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _LINE,
+    "grid.color": LINE,
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "legend.frameon": False,
@@ -221,7 +220,7 @@ def draw_improvement(rows: Sequence[Row], pdf: bool = True) -> Drawing | None:
                     [low, high], [i, i], color=SERIES[0], linewidth=5, alpha=0.35, solid_capstyle="butt"
                 )
             axes.plot(row["improvement"], i, "o", color=SERIES[0])
-        axes.axvline(0.5, color=_SOFT, linewidth=1, linestyle="--")
+        axes.axvline(0.5, color=SOFT, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(shown)), [f"{r['a']} over {r['b']}" for r in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(-0.03, 1.03)
@@ -262,45 +261,31 @@ def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = Tru
         return _finish(figure, "cost", "Normalised score of every run against its training time", pdf)
 
 
-# -- inside a page --------------------------------------------------------------------------------
-
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _SOFT: "var(--soft)",
-    _LINE: "var(--line)",
-    **{colour: f"var(--s{i})" for i, colour in enumerate(SERIES)},
-}
-
-
-def inline_svg(drawing: Drawing) -> str:
-    """The figure as an element of an HTML page: colours follow the page's theme.
-
-    Ids get the figure's name in front, so that figures of one page never share one, and
-    coordinates lose the decimals that no eye sees.
-    """
-    text = drawing.svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
-    used = set(
-        re.findall(r"#([A-Za-z][\w.-]*)", " ".join(re.findall(r'(?:url\([^)]*\)|href="[^"]*")', text)))
-    )
-
-    def rename(match: re.Match[str]) -> str:
-        return f' id="{drawing.name}-{match[1]}"' if match[1] in used else ""
-
-    text = re.sub(r'\s+id="([^"]*)"', rename, text)
-    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{drawing.name}-\1)", text)
-    text = re.sub(r'href="#([^"]*)"', rf'href="#{drawing.name}-\1"', text)
-    text = re.sub(r"-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), text)
-    for colour, variable in _VARIABLES.items():
-        text = re.sub(re.escape(colour), variable, text, flags=re.I)
-    text = re.sub(r"font: (?:[^;\"]*?)([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    text = re.sub(r"\s*\n\s*", " ", text)
-    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[0]
-    opening = f'<svg viewBox="0 0 {width} {height}" style="max-width:{float(width) * 1.4:.0f}px" role="img" aria-label="'
-    return re.sub(r"<svg [^>]*>", lambda _: opening + _escape(drawing.title) + '">', text, count=1)
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+def draw_series(lines: SeriesFigure, architectures: Sequence[str], pdf: bool = True) -> Drawing:
+    """Scores over a quantity that is not training time: corridor length, attempt."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(4.6, 3.0)
+        for architecture, (x, mean, low, high) in lines.of.items():
+            index = architectures.index(architecture)
+            if np.isfinite(low).any():
+                axes.fill_between(x, low, high, color=SERIES[index % len(SERIES)], alpha=0.18, linewidth=0)
+            axes.plot(
+                x,
+                mean,
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=4,
+                label=architecture,
+                **_look(index),
+            )
+        axes.set_title(lines.title)
+        axes.set_xlabel(lines.x_label)
+        axes.set_ylabel(lines.y_label)
+        if lines.logarithmic:
+            axes.set_xscale("log")
+        ticks = sorted({float(v) for x, *_ in lines.of.values() for v in x})
+        if len(ticks) <= 8:
+            axes.set_xticks(ticks, [_steps(t) for t in ticks])
+            axes.minorticks_off()
+        axes.legend(loc="best", fontsize=8)
+        title = f"{lines.title}: {lines.y_label} against {lines.x_label}, mean over runs and 95 % t band"
+        return _finish(figure, lines.name, title, pdf)

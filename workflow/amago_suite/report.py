@@ -19,12 +19,13 @@ from amago_suite.analysis import FINAL, Analysis, analyse
 from amago_suite.cell import Cell
 from amago_suite.collect import Collection, Run, collect
 from amago_suite.columns import Row
-from amago_suite.coverage import coverage_rows
-from amago_suite.curves import learning_curves, sample_efficiency
+from amago_suite.coverage import T_INTERVAL, coverage_rows
+from amago_suite.curves import attempt_curves, horizon_curves, learning_curves, sample_efficiency
 from amago_suite.files import write_text
 from amago_suite.grid import Grid
+from amago_suite.inline import inline_svg
 from amago_suite.statistics import normalise
-from amago_suite.tables import PARTIAL_FOLDER, TablesResult
+from amago_suite.tables import PARTIAL_FOLDER, TablesResult, write_folder
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOG_LINES = 12
@@ -69,16 +70,7 @@ def render(collection: Collection, analysis: Analysis) -> str:
     )
     templates.filters.update(number=layout.number, duration=layout.duration, bracket=_bracket)
     grid = collection.grid
-    names = list(grid.architectures)
-    curves = learning_curves(collection)
-    drawings = {
-        "curves": [figures.draw_curves(c, names, pdf=False) for c in curves],
-        "aggregate": figures.draw_aggregates(analysis.aggregate, names, pdf=False),
-        "profiles": figures.draw_profiles(analysis.profiles, THRESHOLDS, names, pdf=False),
-        "efficiency": figures.draw_efficiency(sample_efficiency(curves), names, pdf=False),
-        "improvement": figures.draw_improvement(analysis.comparisons, pdf=False),
-        "cost": figures.draw_cost(analysis.runs, names, pdf=False),
-    }
+    drawings = draw(collection, analysis, pdf=False)
     return templates.get_template("report.html").render(
         grid=grid,
         style=_asset("report.css"),
@@ -98,22 +90,56 @@ def render(collection: Collection, analysis: Analysis) -> str:
         within=[c for c in analysis.comparisons if c["scope"] == "environment"],
         costs=analysis.costs[:-1],
         coverage=coverage_rows(),
+        coverage_t=T_INTERVAL,
         notes=layout.notes(grid, analysis),
         groups=cell_groups(collection, analysis),
-        figures={k: _inline(v) for k, v in drawings.items()},
+        figures={k: [Markup(inline_svg(d)) for d in v] for k, v in drawings.items()},  # noqa: S704 (matplotlib's)
         seeds=", ".join(str(s) for s in grid.seeds),
     )
+
+
+def draw(collection: Collection, analysis: Analysis, pdf: bool = True) -> dict[str, list[figures.Drawing]]:
+    """Every figure of a suite by section; sections without one are empty.
+
+    Args:
+        collection, analysis: the runs, and what is made of them.
+        pdf: also as PDF, for a paper.
+    """
+    names = list(collection.grid.architectures)
+    curves = learning_curves(collection)
+    one = {
+        "aggregate": figures.draw_aggregates(analysis.aggregate, names, pdf),
+        "profiles": figures.draw_profiles(analysis.profiles, THRESHOLDS, names, pdf),
+        "efficiency": figures.draw_efficiency(sample_efficiency(curves), names, pdf),
+        "improvement": figures.draw_improvement(analysis.comparisons, pdf),
+        "cost": figures.draw_cost(analysis.runs, names, pdf),
+    }
+    others = [*horizon_curves(collection.grid, analysis.scores_of), *attempt_curves(collection)]
+    return {
+        **{section: [drawing] if drawing else [] for section, drawing in one.items()},
+        "curves": [figures.draw_curves(c, names, pdf) for c in curves],
+        "adaptation": [figures.draw_series(s, names, pdf) for s in others],
+    }
+
+
+def write_figures(suite_folder: Path, tables: TablesResult) -> Path:
+    """Every figure as SVG and PDF, for a paper, in ``report/`` (in ``partial/report/`` when partial).
+
+    Returns:
+        The folder.
+    """
+    folder = Path(suite_folder) / PARTIAL_FOLDER if tables.partial else Path(suite_folder)
+    files = {}
+    for drawing in (d for section in draw(tables.collection, tables.analysis).values() for d in section):
+        files[f"{drawing.name}.svg"] = drawing.svg
+        files[f"{drawing.name}.pdf"] = drawing.pdf
+    write_folder(folder / "report", files)
+    return folder / "report"
 
 
 def _asset(name: str) -> Markup:
     """Our own style and script, put into the page as they are."""
     return Markup((_TEMPLATES / name).read_text())  # noqa: S704 (a file of this package)
-
-
-def _inline(drawing: Any) -> Any:
-    if isinstance(drawing, list):
-        return [_inline(d) for d in drawing]
-    return None if drawing is None else Markup(figures.inline_svg(drawing))  # noqa: S704 (made by matplotlib)
 
 
 def _bracket(row: Row, estimate: str) -> str:

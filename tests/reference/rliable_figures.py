@@ -4,7 +4,7 @@ rliable needs older packages than ours, so this runs in an environment of its ow
 
     uv venv --python 3.11 /tmp/rliable && uv pip install --python /tmp/rliable/bin/python \
         'rliable==1.2.0' 'pandas<3' 'arch==7.2.0'
-    /tmp/rliable/bin/python benchmarks/rliable_figures.py tests/reference/rliable.npz
+    /tmp/rliable/bin/python tests/reference/rliable_figures.py tests/reference/rliable.npz
 
 It stores random run x task matrices, rliable's point estimates and intervals, and the indices of
 the resamples that the intervals were made from. rliable draws from numpy's global generator, which
