@@ -74,6 +74,11 @@ register(
         samples_tasks=True,
         best_possible=PLAYER_SCORES["Oracle"].mean,
         random_score=RANDOM_SCORES.get("symbolic-alchemy"),
+        yardsticks={
+            "random heuristic of the paper": PLAYER_SCORES["RandomHeuristic"],
+            "exact posterior, plans for a chemistry drawn from it": PLAYER_SCORES["PosteriorPlayer"],
+            "oracle, told the chemistry": PLAYER_SCORES["Oracle"],
+        },
         published=_PUBLISHED,
     )
 )

@@ -61,3 +61,84 @@ register(
         install=INSTALL["mujoco"],
     )
 )
+
+
+# -- gymnasium's own -------------------------------------------------------------------------------------
+
+#: id's ending -> (gymnasium's id, steps, upper bound of the return, where that comes from, module it needs).
+GYMNASIUM: dict[str, tuple[str, int, float, str, str]] = {
+    "acrobot": ("Acrobot-v1", 500, -100.0, "", ""),
+    "cartpole": ("CartPole-v1", 500, 500.0, "the longest episode", ""),
+    "mountain-car": ("MountainCar-v0", 200, -110.0, "", ""),
+    "mountain-car-continuous": ("MountainCarContinuous-v0", 999, 90.0, "", ""),
+    "pendulum": ("Pendulum-v1", 200, 0.0, "no cost, which the swing up always has", ""),
+    "bipedal-walker": ("BipedalWalker-v3", 1600, 300.0, "", "Box2D"),
+    "bipedal-walker-hardcore": ("BipedalWalkerHardcore-v3", 2000, 300.0, "", "Box2D"),
+    "lunar-lander": ("LunarLander-v3", 1000, 200.0, "", "Box2D"),
+    "lunar-lander-continuous": ("LunarLanderContinuous-v3", 1000, 200.0, "", "Box2D"),
+    "ant": ("Ant-v5", 1000, 6000.0, "", "mujoco"),
+    "half-cheetah": ("HalfCheetah-v5", 1000, 4800.0, "", "mujoco"),
+    "hopper": ("Hopper-v5", 1000, 3800.0, "", "mujoco"),
+    "humanoid": (
+        "Humanoid-v5",
+        1000,
+        5000.0,
+        "the reward for not falling, 5 in each of 1,000 steps",
+        "mujoco",
+    ),
+    "inverted-double-pendulum": ("InvertedDoublePendulum-v5", 1000, 9100.0, "", "mujoco"),
+    "inverted-pendulum": ("InvertedPendulum-v5", 1000, 950.0, "", "mujoco"),
+    "pusher": ("Pusher-v5", 100, 0.0, "", "mujoco"),
+    "reacher": ("Reacher-v5", 50, -3.75, "", "mujoco"),
+    "swimmer": ("Swimmer-v5", 1000, 360.0, "", "mujoco"),
+    "walker2d": (
+        "Walker2d-v5",
+        1000,
+        1000.0,
+        "the reward for not falling, 1 in each of 1,000 steps",
+        "mujoco",
+    ),
+}
+_LICENCES = {"": "MIT (gymnasium)", "Box2D": "MIT (gymnasium), zlib (box2d)"}
+
+
+def _gymnasium(name: str) -> EnvSpec:
+    gym_id, steps, high, why, module = GYMNASIUM[name]
+    env_id = f"gym-{name}"
+    random_score = RANDOM_SCORES.get(env_id)
+
+    def horizon_of(params: Params) -> int:
+        return steps
+
+    def factory(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+        import gymnasium as gym
+
+        from envs_suite.rebuilt import Rebuilt
+
+        if module == "Box2D":
+            return Rebuilt(lambda: gym.make(gym_id, disable_env_checker=True))
+        return gym.make(gym_id, disable_env_checker=True)
+
+    return EnvSpec(
+        id=env_id,
+        family="core",
+        description=f"gymnasium's {gym_id}.",
+        licence=_LICENCES.get(module, "MIT (gymnasium), Apache-2.0 (mujoco)"),
+        score=Score(
+            "return",
+            "higher",
+            0.0 if random_score is None else random_score.mean,
+            high,
+            f"uniformly random actions (measured here), and {why or 'the return at which gymnasium calls it solved'}",
+        ),
+        horizon_of=horizon_of,
+        factory=factory,
+        best_possible=500.0 if name == "cartpole" else None,
+        random_score=random_score,
+        requires=(module,) if module else (),
+        install=INSTALL.get(module, ""),
+    )
+
+
+for _name in GYMNASIUM:
+    register(_gymnasium(_name))

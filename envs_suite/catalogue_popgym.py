@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from envs_suite.optional import INSTALL
 from envs_suite.random_scores import RANDOM_SCORES
-from envs_suite.registry import EnvSpec, Params, Published, Score, Split, register
+from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
 
 DIFFICULTIES = ("easy", "medium", "hard")
 
@@ -112,3 +113,33 @@ def _entry(name: str, level: int) -> EnvSpec:
 for _name in HORIZONS:
     for _level in range(3):
         register(_entry(_name, _level))
+
+
+def _make_multi(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+    from envs_suite.popgym_multi import MultiDomainPOPGymAMAGO
+
+    return MultiDomainPOPGymAMAGO(params["attempts"] - 1)
+
+
+register(
+    EnvSpec(
+        id="multidomain-popgym",
+        family="core",
+        description="27 POPGym games in one space; which one is not told, and only the last attempt counts (AMAGO).",
+        licence="MIT (popgym)",
+        parameters={"attempts": Param(2, "attempts at the drawn game, of which the last counts", 1, 100)},
+        score=Score(
+            "return",
+            "higher",
+            -1.0,
+            1.0,
+            "bounds of every game's episode return by design of the benchmark (arXiv 2303.01859)",
+        ),
+        # The longest game lasts 831 steps, and a reset step lies between attempts.
+        horizon_of=lambda p: p["attempts"] * 831 + p["attempts"] - 1,
+        factory=_make_multi,
+        random_score=RANDOM_SCORES.get("multidomain-popgym"),
+        requires=("popgym",),
+        install=INSTALL["popgym"],
+    )
+)

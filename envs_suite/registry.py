@@ -133,6 +133,7 @@ class EnvSpec:
         score: what tables report.
         best_possible: value of ``score.metric`` for the best policy, where it is known.
         random_score: of uniformly random actions, where measured.
+        yardsticks: who -> mean of ``score.metric``, measured here: policies that were written, not trained.
         published: other people's numbers.
         samples_tasks: each episode draws a task, and those of the "eval" split never occur in "train".
         vectorised: ``make`` accepts ``num_envs > 1``.
@@ -154,6 +155,7 @@ class EnvSpec:
     samples_tasks: bool = False
     best_possible: float | None = None
     random_score: Measured | None = None
+    yardsticks: Mapping[str, Measured] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     requires: tuple[str, ...] = ()
     install: str = ""
@@ -237,7 +239,13 @@ class EnvSpec:
 
 
 #: Modules that register entries when they are imported.
-_CATALOGUES = ("catalogue", "catalogue_alchemy", "catalogue_control", "catalogue_popgym")
+_CATALOGUES = (
+    "catalogue",
+    "catalogue_alchemy",
+    "catalogue_control",
+    "catalogue_minigrid",
+    "catalogue_popgym",
+)
 
 _entries: dict[str, EnvSpec] = {}
 _loaded = False

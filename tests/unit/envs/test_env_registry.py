@@ -24,7 +24,9 @@ WRITTEN_HERE = [
 ]
 
 #: Beginnings of the ids whose episodes can be cut off by time, which is no terminal state.
-ENDED_BY_TIME = ("half-cheetah",)
+ENDED_BY_TIME = ("gym-", "half-cheetah", "minigrid-")
+#: And of those whose episodes can end before the horizon.
+ENDED_EARLY = ("babyai", "gym-", "minigrid-", "multidomain-")
 
 
 def _installed(spec: EnvSpec) -> bool:
@@ -93,10 +95,8 @@ def test_made_as_declared(env_id: str) -> None:
         assert not truncated.any()
     if spec.score.metric != "return":
         assert f"AMAGO_LOG_METRIC {spec.score.metric}" in info
-    fixed_length = spec.family != "core" or not re.search(
-        r"cartpole|mine|battleship|concentr|labyrinth|maze", env_id
-    )
-    if fixed_length and env_id != "meta-frozen-lake":
+    fixed_length = not re.search(r"cartpole|mine|battleship|concentr|labyrinth|maze|lake", env_id)
+    if fixed_length and not env_id.startswith(ENDED_EARLY):
         assert steps == spec.horizon()
 
 
@@ -118,6 +118,10 @@ def test_made_as_declared(env_id: str) -> None:
         ("maze-runner", {"size": 12}, ["size", "odd"]),
         ("maze-runner", {"min_goals": 4}, ["min_goals", "max_goals"]),
         ("symbolic-alchemy", {"trials": 0}, ["trials", "1 to"]),
+        ("half-cheetah-velocity", {"min_velocity": 3.0}, ["min_velocity", "max_velocity"]),
+        ("minigrid-memory-s13", {"attempts": 0}, ["attempts", "1 to"]),
+        ("babyai", {"tasks": "huge"}, ["tasks", "one of all, small"]),
+        ("multidomain-popgym", {"attempts": True}, ["attempts", "integer"]),
         ("popgym-repeat-first-easy", {"decks": 2}, ["decks", "takes none"]),
     ],
 )
