@@ -1,0 +1,122 @@
+"""Writes docs/environments.md from the registry.
+
+python docs/environments.py            write the page
+python docs/environments.py --check    only say whether it is current (exit code 1 when it is not)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import envs_suite
+from envs_suite.registry import EnvSpec, Measured
+
+PAGE = Path(__file__).with_suffix(".md")
+_HEAD = """# Environments
+
+What a suite file can name. This page is written from the registry by `python docs/environments.py`; do not
+edit it by hand. `amago-suite envs ID` shows one entry in the terminal.
+
+Horizons, scores and bounds are those of the default parameters. A score of uniformly random actions is the
+mean over that many episodes, with the standard error of that mean (`python benchmarks/random_policies.py`).
+Environments that need a package outside the locked set-up say which command installs it; the registry can
+be read without any of them.
+
+Columns: *vectorised* environments move many instances with one call; those that *sample tasks* never train on
+a task that evaluation uses.
+"""
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _measured(score: Measured | None) -> str:
+    if score is None:
+        return "not measured"
+    return f"{score.mean:.4g} ± {score.standard_error:.2g} (n = {score.episodes}, seed {score.seed})"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(_cell(c) for c in row) + " |" for row in rows] + [""]
+
+
+def overview(specs: list[EnvSpec]) -> list[str]:
+    """One row an environment, as lines."""
+    rows = []
+    for spec in specs:
+        rows.append(
+            [
+                f"[{spec.id}](#{spec.id})",
+                spec.family,
+                str(spec.horizon()),
+                f"{spec.score.metric} ({spec.score.direction})",
+                "" if spec.random_score is None else _number(round(spec.random_score.mean, 4)),
+                "" if spec.best_possible is None else _number(spec.best_possible),
+                "yes" if spec.vectorised else "",
+                "yes" if spec.samples_tasks else "",
+            ]
+        )
+    head = ["id", "family", "horizon", "score", "random", "best possible", "vectorised", "samples tasks"]
+    return _table(head, rows)
+
+
+def section(spec: EnvSpec) -> list[str]:
+    """Everything about one environment, as lines."""
+    score = spec.score
+    lines = [f"## {spec.id}", "", spec.description, ""]
+    lines += [
+        f"* Score: `{score.metric}`, {score.direction} is better; normalised between {_number(score.low)} and "
+        f"{_number(score.high)} ({score.source}).",
+        f"* Horizon: {spec.horizon()} steps.",
+        f"* Uniformly random actions: {_measured(spec.random_score)}.",
+    ]
+    lines += [f"* Measured here, {who}: {_measured(score)}." for who, score in spec.yardsticks.items()]
+    if spec.best_possible is not None:
+        lines.append(f"* Best possible: {_number(spec.best_possible)}.")
+    if spec.install:
+        lines.append(f"* Installed with: `{spec.install}`")
+    elif spec.requires:
+        lines.append(f"* Needs the Python packages: {', '.join(spec.requires)}.")
+    lines += [f"* Family `{spec.family}`; licence: {spec.licence}.", ""]
+    if spec.parameters:
+        rows = [[f"`{n}`", f"`{p.default}`", p.allowed, p.doc] for n, p in spec.parameters.items()]
+        lines += _table(["parameter", "default", "allowed", "meaning"], rows)
+    if spec.published:
+        rows = []
+        for entry in spec.published:
+            interval = "" if entry.interval is None else f" [{entry.interval[0]:g}, {entry.interval[1]:g}]"
+            rows.append([entry.what, entry.metric, f"{entry.value:g}{interval}", entry.source])
+        lines += _table(["published result", "metric", "value", "source"], rows)
+    return lines
+
+
+def page() -> str:
+    """The whole page."""
+    specs = [envs_suite.get(env_id) for env_id in envs_suite.ids()]
+    lines = [*_HEAD.splitlines(), "", *overview(specs)]
+    for spec in specs:
+        lines += section(spec)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the page."""
+    text = page()
+    if "--check" in arguments:
+        current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == text
+        print(f"{PAGE} is {'current' if current else 'out of date: run python docs/environments.py'}")
+        return 0 if current else 1
+    PAGE.write_text(text, encoding="utf-8")
+    print(f"wrote {PAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
