@@ -12,7 +12,7 @@ CORE := containers/core/requirements
 PIPE := requirements/pipeline
 DEV  := requirements/dev
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-        --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+        --generate-hashes --override requirements/no-torch.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 define HELP
 make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ARGS="--dry-run"

@@ -324,12 +324,15 @@ def switch_async_mode(experiment: Any, mode: str) -> Any:
         ConfigurationError: unknown mode.
     """
     never = float("inf")
+    if mode in ("collect", "learn"):
+        experiment.mode = mode
     if mode == "collect":
         experiment.start_learning_at_epoch = never
         experiment.train_batches_per_epoch = 0
         experiment.always_load_latest = True
         experiment.always_save_latest = False
         experiment.has_dset_edit_rights = False
+        experiment.val_interval = None
     elif mode == "learn":
         experiment.start_collecting_at_epoch = never
         experiment.train_timesteps_per_epoch = 0

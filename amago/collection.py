@@ -44,13 +44,13 @@ class Collector:
         if x.stagger_traj_file_lengths:
             # Cuts that always fall at multiples would leave sequences across them unseen.
             low, high = max(low - x.max_seq_len, 1), high + x.max_seq_len
-        lengths = x.seeds.generator("save-length", segment)
+        lengths = x.own_seeds.generator("save-length", segment)
         recorder = Recorder(self.train.actors, lambda: int(lengths.integers(low, high + 1)))
-        self.train.exploration.rng = x.seeds.generator("exploration", segment)
+        self.train.exploration.rng = x.own_seeds.generator("exploration", segment)
         self.train.begin(
             x.policy,
             x.DEVICE,
-            seed_for=lambda actor, episode: x.seeds.integer("train-reset", segment, actor, episode),
+            seed_for=lambda actor, episode: x.own_seeds.integer("train-reset", segment, actor, episode),
             recorder=recorder,
         )
 
@@ -61,20 +61,28 @@ class Collector:
         if not self.train.begun or (every and x.epoch % every == 0):
             self._begin_segment()
         x.policy.eval()
-        x.seeds.seed_torch("act", x.epoch)
+        x.own_seeds.seed_torch("act", x.epoch)
         episodes: list[Episode] = []
         for _ in range(x.train_timesteps_per_epoch):
             check_stop()
             episodes += self.train.step(x.policy, x.sample_actions_train)
         if every and (x.epoch + 1) % every == 0:
             self.train.cut_trajectories()
-        assert self.train.recorder is not None
-        trajectories, names = self.train.recorder.take()
-        x.env_steps += x.train_timesteps_per_epoch * self.train.actors.batched_envs
-        if x.dataset.save_new_trajs_to is not None:
-            x.dataset.add(f"{x.epoch:08d}", trajectories, names, x.action_format)
+        x.env_steps += x.train_timesteps_per_epoch * self.train.actors.batched_envs * x.processes.count
+        self.store()
+        if x.processes.several:
+            x.processes.wait()
+            x.dataset.refresh()
         x.tracker.log("buffer", x.dataset.on_end_of_collection(x), x._counters())
         return episodes
+
+    def store(self) -> None:
+        """Put the trajectories that are done into the dataset."""
+        x = self.experiment
+        assert self.train.recorder is not None
+        trajectories, names = self.train.recorder.take()
+        if x.dataset.save_new_trajs_to is not None:
+            x.dataset.add(f"{x.epoch:08d}", trajectories, names, x.action_format)
 
     def validate(self, check_stop: Callable[[], None]) -> list[Episode]:
         """One validation, from fresh resets that depend on the epoch alone."""
@@ -162,7 +170,7 @@ class Collector:
 
 class _EpochBatches(Dataset):
     def __init__(self, experiment: Experiment, epoch: int) -> None:
-        self.dataset, self.seeds, self.epoch = experiment.dataset, experiment.seeds, epoch
+        self.dataset, self.seeds, self.epoch = experiment.dataset, experiment.own_seeds, epoch
         self.shape = (experiment.batch_size, experiment.max_seq_len, experiment.padded_sampling)
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,15 @@ class DiskTrajDataset(RLDataset):
         self._protected: list[_Held] = []
         self._durable: set[str] = set()
         self._verified: set[tuple[str, str]] = set()  # (name, sha256): hashed once while resuming
+        self._role, self._process = "alone", ""
+        self._known: set[str] = set()  # fifo files that were taken in, evicted ones too
         self._index()
 
     # -- RLDataset ------------------------------------------------------------------------
 
     @property
     def save_new_trajs_to(self) -> str | None:
-        return str(self.fifo_folder) if self.has_edit_rights else None
+        return str(self.fifo_folder) if self.has_edit_rights or self._role == "collect" else None
 
     def get_description(self) -> str:
         return f"{self.folder}: {len(self)} trajectories, at most {self.dset_max_size} in fifo"
@@ -111,7 +114,9 @@ class DiskTrajDataset(RLDataset):
         assert self.action_format is not None
         converted = converted_npz(self.protected_folder, self.folder / "converted", self.action_format)
         self._protected = self._scan(self.protected_folder) + [_Held(Shard(p), p.name, "") for p in converted]
-        self._fifo = self._scan(self.fifo_folder)
+        if self._role != "collect":
+            self._fifo = self._scan(self.fifo_folder)
+            self._known = {h.name for h in self._fifo}
         self._index()
 
     @staticmethod
@@ -131,6 +136,24 @@ class DiskTrajDataset(RLDataset):
 
     # -- growing ------------------------------------------------------------------------------
 
+    def share_as(self, role: str, name: str = "") -> None:
+        self._role, self._process = role, name
+
+    def refresh(self) -> int:
+        names = sorted({p.name for p in self.fifo_folder.glob("*" + SUFFIX)} - self._known)
+        new = [_Held(Shard(path), path.name, sha256(path)) for path in map(self.fifo_folder.joinpath, names)]
+        self._known.update(names)
+        self._fifo = sorted(self._fifo + new, key=lambda h: h.name)
+        self._index()
+        return sum(int(h.shard.offsets[-1]) - len(h.shard) for h in new)
+
+    def on_epoch(self, epoch: int) -> int | None:
+        if self._role != "learn":
+            return None
+        found = self.refresh()
+        self._evict()
+        return found
+
     def add(self, name: str, trajectories: list[Rows], env_names: list[str], actions: ActionFormat) -> None:
         """Store one collection's trajectories as a shard called ``name``.
 
@@ -139,8 +162,16 @@ class DiskTrajDataset(RLDataset):
         """
         if not trajectories:
             return
+        if self._role == "collect":
+            # The clock first: the learner evicts by name. Then what no other process has.
+            name = f"{time.time_ns():020d}-{self._process}-{name}"
+        elif self._role == "parallel":
+            name = f"{name}-{self._process}"
         path = self.fifo_folder / (name + SUFFIX)
         digest = write_shard(path, trajectories, env_names, actions)
+        if self._role != "alone":
+            return  # a learner, or `refresh` when all processes are done, takes it in
+        self._known.add(path.name)
         self._fifo.append(_Held(Shard(path), path.name, digest))
         self._index()
 
@@ -225,7 +256,8 @@ class DiskTrajDataset(RLDataset):
     # -- exact resume -------------------------------------------------------------------------
 
     def begin_anew(self) -> None:
-        self.load_state_dict({"fifo": []})
+        if self._role in ("alone", "parallel"):
+            self.load_state_dict({"fifo": []})
 
     def make_durable(self, state: dict[str, Any]) -> None:
         for name in {entry["file"] for entry in state["fifo"]} - self._durable:
@@ -245,12 +277,17 @@ class DiskTrajDataset(RLDataset):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         held = self._named(state)
         wanted = {h.name for h in held}
-        newest = max(wanted, default="")
+        newest, oldest = max(wanted, default=""), min(wanted, default="")
+        self._known = set(wanted)
         for path in self.fifo_folder.glob("*" + SUFFIX):
             # A rollout from a future that did not happen would poison the replay. Older files
-            # may belong to an older checkpoint that is still kept.
-            if path.name > newest:
-                path.unlink()
+            # may belong to an older checkpoint that is still kept. What collectors brought is real.
+            if self._role == "learn":
+                self._known |= {path.name} if path.name < oldest else set()
+            elif path.name > newest:
+                path.unlink(missing_ok=True)
+            else:
+                self._known.add(path.name)
         self._fifo = held
         self._index()
 
@@ -285,7 +322,8 @@ class DiskTrajDataset(RLDataset):
         for state in kept_states:
             needed.update(entry["file"] for entry in state["fifo"])
         for path in self.fifo_folder.iterdir():
-            if path.name not in needed:
+            # Others may be writing, or have written what is not taken in yet.
+            if path.name not in needed and (self._role == "alone" or path.name in self._known):
                 path.unlink(missing_ok=True)
 
 

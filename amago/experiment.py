@@ -13,7 +13,7 @@ import gin
 import numpy as np
 import torch
 
-from amago import resume
+from amago import async_mode, parallel, resume
 from amago.checkpoints import CheckpointStore, Position
 from amago.collection import Collector
 from amago.envs.actors import WORKER_TIMEOUT, Actors, make_actors
@@ -123,9 +123,15 @@ class Experiment(ExperimentSettings):
             setattr(self, name, value)
         self.run_folder = Path(ckpt_base_dir) / run_name
         self.ckpt_folder = self.run_folder / "ckpts"
-        self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
-        self.seeds = SeedTree(self.seed)
-        self.DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.processes = parallel.join()
+        drawn = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        self.seed: int = self.processes.from_main(drawn)
+        self.seeds = self.own_seeds = SeedTree(self.seed)
+        if not self.processes.is_main:
+            # Shared: weights and validation. Its own: rollouts, batches, noise.
+            self.own_seeds = SeedTree(self.seeds.integer("process", self.processes.rank))
+        self.DEVICE = self.processes.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.mode = "both"
         self.store = CheckpointStore(self.ckpt_folder / "training_states", keep_last_checkpoints)
         self.epoch = 0
         self.batch = 0
@@ -144,12 +150,17 @@ class Experiment(ExperimentSettings):
         if self.deterministic:
             torch.use_deterministic_algorithms(True)
         self.run_folder.mkdir(parents=True, exist_ok=True)
+        if self.mode != "both":
+            async_mode.prepare(self)
+        elif self.processes.several:
+            self.dataset.share_as("parallel", f"{self.processes.rank:04d}")
         self.init_envs()
         self.init_dsets()
         self.init_model()
         self.init_logger()
-        if self.resume == "auto":
+        if self.resume == "auto" and self.mode != "collect":
             checkpoint = self.store.newest(resume.replay_check(self))
+            self.processes.wait()  # restoring removes what came after it
             if checkpoint is not None:
                 resume.restore(self, checkpoint)
                 self._last_checkpoint = checkpoint.position
@@ -157,6 +168,7 @@ class Experiment(ExperimentSettings):
                 # Nothing to go on from: what an earlier attempt left must not be mixed in.
                 self.dataset.begin_anew()
                 self.tracker.cut_back(0, 0)
+        self.processes.wait()
         self._last_checkpoint_time = time.monotonic()
 
     def init_envs(self) -> None:
@@ -217,9 +229,14 @@ class Experiment(ExperimentSettings):
 
     def init_logger(self) -> None:
         """Write ``config.txt`` (the operative gin configuration) and open the metric files."""
+        if not self.processes.is_main:
+            self.tracker = Tracker(None)
+            return
         config = gin.operative_config_str()
         header = f"# seed: {self.seed}\n# training version: {TRAINING_VERSION}\n"
-        write_text(self.run_folder / "config.txt", header + config)
+        folder = self.run_folder if self.mode != "collect" else Path(str(self.log_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.txt", header + config)
         settings = None
         if self.log_to_wandb:
             (self.run_folder / "wandb_logs").mkdir(exist_ok=True)
@@ -251,17 +268,21 @@ class Experiment(ExperimentSettings):
             CheckpointError: a checkpoint cannot be written, or this run folder holds another attempt's.
             StorageError: another file cannot be written (disk full); the last checkpoint is intact.
         """
-        if self.resume == "never" and self._last_checkpoint is None and self.store.positions():
+        started = self._last_checkpoint is not None or self.mode == "collect"
+        if self.resume == "never" and not started and self.store.positions():
             raise CheckpointError(
                 f"{self.store.folder} has checkpoints of an earlier run; pass resume='auto' to go on from them, "
                 "or choose another run_name"
             )
         self._clock = time.monotonic()
         with self._stop:
+            if self.mode == "learn":
+                self.write_latest_policy()  # so that collectors do not wait for an epoch
             while self.epoch < self.epochs:
                 self._run_epoch()
             self._checkpoint_if_due(force=True)
-            self.write_latest_policy()
+            if self.mode != "collect":
+                self.write_latest_policy()
 
     def request_stop(self) -> None:
         """Stop ``learn`` soon, as SIGTERM would (for other threads)."""
@@ -289,14 +310,20 @@ class Experiment(ExperimentSettings):
                 # In a segment of one epoch the weights do not change before its learning phase.
                 self._segment_start = resume.snapshot(self, tensors=not self._ends_segment(self.epoch))
             self._row = {}
+            if self.processes.several and self._stop_wanted():
+                self._stop_now(live=False)
             if self.always_load_latest:
                 self.read_latest_policy()
-            if self.val_interval and self.epoch % self.val_interval == 0:
+            if self.val_interval and self.epoch % self.val_interval == 0 and self.processes.is_main:
                 self.evaluate_val()
             if self.epoch >= self.start_collecting_at_epoch:
                 self.collect_new_training_data()
-        self.dataset.on_epoch(self.epoch)
-        if self.epoch >= self.start_learning_at_epoch and self.dataset.ready_for_training:
+        self.env_steps += self.dataset.on_epoch(self.epoch) or 0
+        if self.mode == "learn":
+            async_mode.wait_for_data(self)
+        # All or none: an update of one process waits for the others'.
+        waiting = self.processes.any(not self.dataset.ready_for_training)
+        if self.epoch >= self.start_learning_at_epoch and not waiting:
             self._learn_epoch()
         self._finish_epoch(time.monotonic() - epoch_start, steps_before, updates_before)
 
@@ -331,11 +358,11 @@ class Experiment(ExperimentSettings):
         self.policy.train()
         for index, batch in self.collector.batches(self.epoch, self.batch):
             # Only here, between optimiser steps, is a stop resumable in the middle of learning.
-            if self._stop.wanted and index % self.batches_per_update == 0:
+            if index % self.batches_per_update == 0 and self._stop_wanted():
                 self._stop_now(live=self._ends_segment(self.epoch))
             last = index + 1 == self.train_batches_per_epoch
             log_step = last or self.gradient_steps % self.log_interval == 0
-            self.seeds.seed_torch("update", self.gradient_steps)
+            self.own_seeds.seed_torch("update", self.gradient_steps)
             metrics = self.train_step(batch, log_step)
             self.gradient_steps += 1
             self.batch = index + 1
@@ -387,14 +414,22 @@ class Experiment(ExperimentSettings):
 
     # -- stopping and going on ------------------------------------------------------------------
 
+    def _stop_wanted(self) -> bool:
+        """Whether to stop; several processes agree, where all of them ask."""
+        return self.processes.any(self._stop.wanted)
+
     def _check_stop_while_acting(self) -> None:
-        if self._stop.wanted:
+        # Processes act at their own speed and could not agree on a step.
+        if self._stop.wanted and not self.processes.several:
             self._stop_now(live=False)
 
     def _stop_now(self, live: bool) -> None:
         """Checkpoint and leave: this very moment when ``live``, else the segment's start."""
         state = resume.snapshot(self, tensors=False) if live else self._segment_start
-        if state.position != self._last_checkpoint:
+        if self.mode == "collect":
+            self.collector.train.cut_trajectories()
+            self.collector.store()
+        elif state.position != self._last_checkpoint and self.processes.is_main:
             resume.save(self, state)
         raise TrainingInterrupted(
             f"stopped in epoch {self.epoch} of {self.epochs}; the same command continues it"
@@ -402,14 +437,14 @@ class Experiment(ExperimentSettings):
 
     def _checkpoint_if_due(self, force: bool = False) -> None:
         """At an epoch's end: checkpoint when a segment ended and enough epochs or minutes passed."""
-        if not force and not self._begins_segment(self.epoch):
+        if self.mode == "collect" or (not force and not self._begins_segment(self.epoch)):
             return
         every = self.ckpt_interval
         last = self._last_checkpoint.epoch if self._last_checkpoint is not None else 0
         due_epochs = every is not None and self.epoch // every > last // every
         minutes = (time.monotonic() - self._last_checkpoint_time) / 60
         due_minutes = self.ckpt_interval_minutes is not None and minutes >= self.ckpt_interval_minutes
-        if force or due_epochs or due_minutes:
+        if force or due_epochs or self.processes.from_main(due_minutes):
             self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
@@ -417,8 +452,10 @@ class Experiment(ExperimentSettings):
         position = Position(self.epoch, self.batch)
         if position == self._last_checkpoint:
             return
-        resume.save(self, resume.snapshot(self, tensors=False))
-        self.save_policy(self.ckpt_folder / "policy_weights" / f"policy_epoch_{self.epoch}.safetensors")
+        if self.processes.is_main:
+            resume.save(self, resume.snapshot(self, tensors=False))
+            self.save_policy(self.ckpt_folder / "policy_weights" / f"policy_epoch_{self.epoch}.safetensors")
+        self.processes.wait()
         self._last_checkpoint = position
         self._last_checkpoint_time = time.monotonic()
 
@@ -460,7 +497,8 @@ class Experiment(ExperimentSettings):
 
     def write_latest_policy(self) -> None:
         """Write ``ckpts/latest/policy.safetensors``."""
-        self.save_policy(self.ckpt_folder / "latest" / "policy.safetensors")
+        if self.processes.is_main:
+            self.save_policy(self.ckpt_folder / "latest" / "policy.safetensors")
 
     def read_latest_policy(self) -> None:
         """Read ``ckpts/latest/policy.safetensors`` when there is one."""

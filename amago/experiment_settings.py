@@ -92,7 +92,8 @@ class ExperimentSettings:
     """Transitions after which a trajectory is cut for storage."""
 
     has_dset_edit_rights: bool
-    """Whether new trajectories may be stored and old ones deleted."""
+    """Whether new trajectories may be stored and old ones deleted (a collector of
+    ``switch_async_mode`` stores without it)."""
 
     stagger_traj_file_lengths: bool
     """Vary ``traj_save_len`` so that cuts fall everywhere."""
@@ -134,10 +135,11 @@ class ExperimentSettings:
     """Read that file before every epoch (a collector beside a learner)."""
 
     batch_size: int
-    """Sequences in a batch."""
+    """Sequences in a batch, of each process that trains."""
 
     batches_per_update: int
-    """Batches whose gradients make one optimiser step."""
+    """Batches whose gradients make one optimiser step: their mean. Running statistics (PopArt,
+    input normalisation) still move with every batch."""
 
     learning_rate: float
     """Of AdamW."""

@@ -203,8 +203,26 @@ class RLDataset(ABC):
         """Called after every collection; returns metrics to log."""
         return {}
 
-    def on_epoch(self, epoch: int) -> None:
-        """Called in every epoch before it learns (again when a run resumes in its middle)."""
+    def on_epoch(self, epoch: int) -> int | None:
+        """Called in every epoch before it learns (again when a run resumes in its middle).
+
+        Returns:
+            Transitions that other processes collected since the last call, when it knows them.
+        """
+        return None
+
+    def refresh(self) -> int:
+        """Take in what other processes have stored; returns its number of transitions."""
+        return 0
+
+    def share_as(self, role: str, name: str = "") -> None:
+        """Share the stored trajectories with other processes.
+
+        Args:
+            role: ``collect`` (only add), ``learn`` (only read and delete) or ``parallel`` (all do
+                the same, in step).
+            name: of this process, unlike any other's; part of the names of what it stores.
+        """
         return None
 
     def add(self, name: str, trajectories: list[Rows], env_names: list[str], actions: ActionFormat) -> None:

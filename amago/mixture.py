@@ -128,13 +128,20 @@ class MixtureOfDatasets(RLDataset):
         self._saving()
         self._begin()
 
-    def on_epoch(self, epoch: int) -> None:
+    def share_as(self, role: str, name: str = "") -> None:
         for dataset in self.datasets:
-            dataset.on_epoch(epoch)
+            dataset.share_as(role, name)
+
+    def refresh(self) -> int:
+        return sum(d.refresh() for d in self.datasets)
+
+    def on_epoch(self, epoch: int) -> int:
+        found = sum(d.on_epoch(epoch) or 0 for d in self.datasets)
         for i, dataset in enumerate(self.datasets):
             if self._since[i] is None and dataset.ready_for_training:
                 self._since[i] = epoch
         self.current_weights = self._at(epoch)
+        return found
 
     def on_end_of_collection(self, experiment: Any) -> dict[str, Any]:
         metrics: dict[str, Any] = {}

@@ -10,6 +10,7 @@ import torch
 
 from amago.errors import ConfigurationError, TrainingDiverged
 from amago.loading import Batch
+from amago.parallel import average_gradients, mean_over_processes
 
 _PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -86,6 +87,7 @@ class Updater:
         metrics: dict[str, Any] = dict(self.policy.update_info) if log_step else {}
         if self._pending < self.batches_per_update:
             return metrics
+        average_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.grad_clip, foreach=True)
         if not torch.isfinite(norm):
             raise TrainingDiverged(
@@ -101,5 +103,9 @@ class Updater:
         self._pending = 0
         self.policy.soft_sync_targets()
         if log_step:
-            metrics |= {"loss": loss.detach(), "grad_norm": norm.detach(), "learning_rate": rate}
+            metrics |= {
+                "loss": mean_over_processes(loss.detach()),
+                "grad_norm": norm.detach(),
+                "learning_rate": rate,
+            }
         return metrics

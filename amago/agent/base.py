@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from amago.loading import Batch
+from amago.parallel import mean_over_processes
 
 
 class BaseAgent(nn.Module, ABC):
@@ -120,4 +121,5 @@ def masked_mean(loss: Tensor, mask: Tensor) -> Tensor:
     """Mean of ``loss`` over the entries that ``mask`` (broadcastable, bool) keeps; 0 if it keeps none."""
     # where, not a product: what lies in padding may be huge.
     kept = torch.where(mask, loss, 0.0).sum()
-    return kept / (mask.sum() * (loss.numel() / mask.numel())).clamp(min=1.0)
+    # The processes' gradients are averaged, so each divides by the mean of their counts.
+    return kept / mean_over_processes(mask.sum() * (loss.numel() / mask.numel())).clamp(min=1.0)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amago.errors import ConfigurationError
+from amago.parallel import sum_over_processes
 from amago.registry import nearest
 
 
@@ -25,7 +26,7 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def masked_moments(x: Tensor, mask: Tensor | None, stat_ndim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean of ``x`` and of ``x**2`` over valid entries, and whether there was any.
+    """Mean of ``x`` and of ``x**2`` over valid entries (of all processes), and whether there was any.
 
     Args:
         x: (..., *stat) values. Entries outside the mask may be anything, NaN included.
@@ -39,10 +40,11 @@ def masked_moments(x: Tensor, mask: Tensor | None, stat_ndim: int) -> tuple[Tens
     valid = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.bool().expand_as(x)
     # where, not a product: NaN in padding must not spread
     x = torch.where(valid, x, 0.0)
-    count = valid.sum(dim=dims).to(x.dtype)
+    count = sum_over_processes(valid.sum(dim=dims).to(x.dtype))
     some = count > 0
     count = count.clamp(min=1.0)
-    return x.sum(dim=dims) / count, x.square().sum(dim=dims) / count, some
+    total, squares = sum_over_processes(x.sum(dim=dims)), sum_over_processes(x.square().sum(dim=dims))
+    return total / count, squares / count, some
 
 
 def bias_corrected_step(beta: float, t: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def configure(**more: Any) -> None:
 
 
 def experiment(folder: Path, arch: str = "rnn", **changes: Any) -> Experiment:
-    """A started experiment on a T-Maze of corridor 5, in ``folder``."""
+    """A started (or, with ``start=False``, only built) experiment on a T-Maze of corridor 5, in ``folder``."""
     spec = envs_suite.get("tmaze-passive")
     actors = changes.pop("parallel_actors", 4)
 
@@ -81,8 +81,10 @@ def experiment(folder: Path, arch: str = "rnn", **changes: Any) -> Experiment:
         "force_reset_train_envs_every": 1,
         "verbose": False,
     }
+    start = changes.pop("start", True)
     made = Experiment(**{**settings, **changes})
-    made.start()
+    if start:
+        made.start()
     return made
 
 
