@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amago.errors import ConfigurationError
 from amago_suite.cell import Cell
 
 if TYPE_CHECKING:
@@ -40,16 +41,26 @@ def apply_gin(cell: Cell, extra: str = "") -> None:
     """Make the cell's bindings gin's whole configuration.
 
     Args:
-        cell: its ``gin`` is used as it is.
+        cell: its ``gin`` is read as bindings alone: gin itself would also import and include.
         extra: more bindings, which win (for checks, never for results).
+
+    Raises:
+        ConfigurationError: the text holds anything else, or names modules that may not be imported.
     """
     import gin
 
-    from amago_suite.gin_layers import register_configurables
+    from amago_suite.cell import CELL_FILE
+    from amago_suite.gin_layers import Bindings, parse_layer, register_configurables
+    from amago_suite.imports import import_modules
 
     register_configurables()
+    import_modules(cell.imports)
+    text = Bindings([parse_layer(cell.gin, f"{cell.folder / CELL_FILE}: gin")]).text()
     gin.clear_config()
-    gin.parse_config(cell.gin + extra)
+    try:
+        gin.parse_config(text + extra)
+    except (ValueError, TypeError, SyntaxError, LookupError) as error:
+        raise ConfigurationError(f"{cell.folder / CELL_FILE}: gin: {str(error).splitlines()[0]}") from error
 
 
 def environment_maker(cell: Cell, split: str, actors: int) -> Callable[[], AMAGOEnv]:

@@ -60,6 +60,7 @@ class Cell:
     train_hash: str
     evaluation_hash: str
     folder: Path  #: results/{suite}/{environment}/{architecture}/seed_{seed}
+    imports: tuple[str, ...] = ()  #: modules that the gin layers import, beyond this project's own
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -119,6 +120,7 @@ class Cell:
             "evaluation": asdict(self.evaluation),
             "train_hash": self.train_hash,
             "evaluation_hash": self.evaluation_hash,
+            **({"imports": list(self.imports)} if self.imports else {}),
             "gin": self.gin,
         }
 
@@ -182,6 +184,7 @@ def read_cell(folder: Path) -> Cell:
         train_hash=data["train_hash"],
         evaluation_hash=data["evaluation_hash"],
         folder=Path(folder),
+        imports=tuple(data.get("imports", ())),
     )
     expected = hash_cell(
         env_id=cell.env_id,
@@ -192,6 +195,7 @@ def read_cell(folder: Path) -> Cell:
         segment_epochs=cell.segment_epochs,
         budget_epochs=cell.budget_epochs,
         evaluation=cell.evaluation,
+        imports=cell.imports,
     )
     if (cell.train_hash, cell.evaluation_hash) != expected:
         raise ConfigurationError(
@@ -211,6 +215,7 @@ def hash_cell(
     segment_epochs: int,
     budget_epochs: int,
     evaluation: Evaluation,
+    imports: tuple[str, ...] = (),
 ) -> tuple[str, str]:
     """(train_hash, evaluation_hash) of a cell with these settings."""
     trained = train_hash(
@@ -220,5 +225,6 @@ def hash_cell(
         gin=gin,
         threads=threads,
         segment_epochs=segment_epochs,
+        imports=imports,
     )
     return trained, evaluation_hash(trained, budget_epochs, asdict(evaluation))

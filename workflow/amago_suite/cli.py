@@ -13,6 +13,7 @@ import typer
 
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
+from amago_suite.imports import allow_imports
 
 app = typer.Typer(
     name="amago-suite",
@@ -27,6 +28,14 @@ Suite = Annotated[str, typer.Argument(help="A suite in config/suites/, or a path
 Smoke = Annotated[bool, typer.Option("--smoke", help="The small size that the suite states.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CellFolder = Annotated[Path, typer.Argument(help="results/SUITE/ENVIRONMENT/ARCHITECTURE/seed_N")]
+AllowImports = Annotated[
+    bool,
+    typer.Option(
+        "--allow-imports",
+        help="Let gin files import modules of other packages, which runs their code.",
+        callback=lambda allowed: allow_imports(allowed) or allowed,
+    ),
+]
 Log = Annotated[str | None, typer.Option(hidden=True, help="Where the output goes, for the record.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]
 
@@ -60,7 +69,7 @@ def _fail(error: AmagoError, code: int) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def run(context: typer.Context, suite: Suite, smoke: Smoke = False) -> None:
+def run(context: typer.Context, suite: Suite, smoke: Smoke = False, imports: AllowImports = False) -> None:
     """Run a suite to its tables: only what is missing, from where it stopped. Further options go to Snakemake."""
     from amago_suite.runner import run as run_suite
 
@@ -68,7 +77,7 @@ def run(context: typer.Context, suite: Suite, smoke: Smoke = False) -> None:
 
 
 @app.command()
-def train(folder: CellFolder, parent: Parent = None, log: Log = None) -> None:
+def train(folder: CellFolder, parent: Parent = None, log: Log = None, imports: AllowImports = False) -> None:
     """Train one cell by hand, exactly as a suite would."""
     from amago_suite.train import train as train_cell
 
@@ -77,7 +86,9 @@ def train(folder: CellFolder, parent: Parent = None, log: Log = None) -> None:
 
 
 @app.command()
-def evaluate(folder: CellFolder, parent: Parent = None, log: Log = None) -> None:
+def evaluate(
+    folder: CellFolder, parent: Parent = None, log: Log = None, imports: AllowImports = False
+) -> None:
     """Evaluate one trained cell by hand, exactly as a suite would."""
     from amago_suite.evaluate import evaluate as evaluate_cell
 
@@ -86,7 +97,7 @@ def evaluate(folder: CellFolder, parent: Parent = None, log: Log = None) -> None
 
 
 @app.command()
-def check(suite: Suite, smoke: Smoke = False, as_json: Json = False) -> None:
+def check(suite: Suite, smoke: Smoke = False, as_json: Json = False, imports: AllowImports = False) -> None:
     """Build every (environment, architecture) of a suite: one rollout, one update, nothing is kept."""
     from dataclasses import asdict
 
@@ -118,6 +129,7 @@ def status(
     as_json: Json = False,
     every: Annotated[bool, typer.Option("--all", help="Every cell, however many there are.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until Ctrl-C.")] = False,
+    imports: AllowImports = False,
 ) -> None:
     """What is done, running, waiting, or failed and why."""
     import time
@@ -169,6 +181,7 @@ def tables(
     plan_file: Annotated[Path | None, typer.Option("--plan", hidden=True)] = None,
     complete: Annotated[bool, typer.Option("--complete", hidden=True)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
+    imports: AllowImports = False,
 ) -> None:
     """Tables and report from what is finished so far, in results/SUITE/partial/."""
     from amago_suite.grid import read_plan

@@ -14,6 +14,7 @@ from amago_suite.cell import Cell
 from amago_suite.exits import USAGE
 from amago_suite.grid import Grid, plan, read_plan
 from amago_suite.identity import digest
+from amago_suite.imports import allow_imports
 from amago_suite.ownership import clear_owner, write_owner
 from amago_suite.paths import RESULTS, shown
 from amago_suite.prepare import check_results, prepare
@@ -39,6 +40,7 @@ def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
         words = {"true": True, "false": False}
         config = {key: words.get(str(value).lower(), value) for key, value in config.items()}
         validate(config, "config", Path("--config"))
+        allow_imports(bool(config.get("allow_imports", False)))
         suite = str(config.get("suite", DEFAULT_SUITE))
         smoke = bool(config.get("smoke", False))
         results = Path(config.get("results", RESULTS))

@@ -17,7 +17,7 @@ from amago.errors import AmagoError, ConfigurationError
 from amago.files import sha256
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
-from amago_suite.files import read_json, write_json, write_text
+from amago_suite.files import read_record, write_json, write_text
 from amago_suite.locks import die_with_parent
 from amago_suite.records import clear_failure, write_failure
 from amago_suite.train import cell_lock
@@ -81,12 +81,12 @@ def trained_record(cell: Cell) -> dict[str, Any]:
     Raises:
         ConfigurationError: there is none, or it is of another configuration or budget.
     """
-    record = read_json(cell.provenance)
+    record = read_record(cell.provenance)
     if record is None or not cell.policy.is_file():
         raise ConfigurationError(f"{cell.folder} has no trained policy: `amago-suite train {cell.folder}`")
-    if (record.get("train_hash"), record.get("budget", {}).get("epochs")) != (
+    if (record.get("train_hash"), record.get("budget")) != (
         cell.train_hash,
-        cell.budget_epochs,
+        {"epochs": cell.budget_epochs},
     ):
         raise ConfigurationError(
             f"{cell.policy} is of another configuration or budget than {cell.folder / 'cell.yaml'}: "

@@ -45,8 +45,16 @@ def read_json(path: Path) -> Any | None:
     """The content of a JSON file, or None where there is none or only part of one."""
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
+    except OSError as error:
+        raise AmagoError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON file whose content is a mapping, or None where it holds anything else."""
+    content = read_json(path)
+    return content if isinstance(content, dict) else None
 
 
 def append_line(path: Path, line: str) -> None:

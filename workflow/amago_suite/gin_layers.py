@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import tokenize
 from collections.abc import Iterable
@@ -22,9 +23,11 @@ from gin import config_parser
 
 from amago.errors import ConfigurationError
 from amago.registry import nearest
+from amago_suite.imports import import_modules, is_own
 
-#: Packages whose modules a gin file may name in an ``import`` statement.
-IMPORTABLE = ("amago", "envs_suite")
+#: Far beyond what a person writes, and little enough that no macro of macros can fill the memory.
+_MOST_BYTES = 2**20
+_MOST_VALUES = 100_000
 
 #: Parameters that the pipeline fills in, and where a person sets them instead.
 RESERVED = {
@@ -86,6 +89,7 @@ class Layer:
 
     bindings: dict[Key, Binding]
     macros: dict[str, Binding]
+    imports: tuple[str, ...] = ()  #: modules beyond this project's own
 
 
 def register_configurables() -> None:
@@ -110,8 +114,11 @@ def parse_layer(text: str, source: str) -> Layer:
         ConfigurationError: bad syntax, an unknown or reserved name, or an ``import`` or ``include``
             that is not allowed; one line with the place and the nearest names.
     """
+    if len(text) > _MOST_BYTES:
+        raise ConfigurationError(f"{source}: larger than {_MOST_BYTES >> 20} MiB")
     bindings: dict[Key, Binding] = {}
     macros: dict[str, Binding] = {}
+    imports: list[str] = []
     parser = None
     line = 1
     try:
@@ -119,7 +126,7 @@ def parse_layer(text: str, source: str) -> Layer:
         for statement in parser:
             line = statement.location.line_num
             if isinstance(statement, config_parser.ImportStatement):
-                _check_import(statement)
+                imports += _import(statement)
             elif isinstance(statement, config_parser.IncludeStatement):
                 raise ConfigurationError("`include` is not allowed: layers are combined by the suite file")
             elif isinstance(statement, config_parser.BlockDeclaration):
@@ -128,8 +135,10 @@ def parse_layer(text: str, source: str) -> Layer:
                 selector = _selector(statement.selector)
                 _check_parameter(selector, statement.arg_name)
                 key = (statement.scope, selector, statement.arg_name)
+                _check_value(statement.value)
                 bindings[key] = Binding(statement.value, f"{source}:{line}")
             else:
+                _check_value(statement.value)
                 macros[statement.selector] = Binding(statement.value, f"{source}:{line}")
     except _UnknownReference as error:
         line = parser.current_token.start[0] if parser is not None else line
@@ -140,11 +149,13 @@ def parse_layer(text: str, source: str) -> Layer:
         raise ConfigurationError(f"{source}:{line}: {_first_line(error)}") from error
     except tokenize.TokenError as error:  # an open bracket at the end of the text
         raise ConfigurationError(f"{source}: {_first_line(error.args[0])}") from error
-    except ValueError as error:  # not a literal
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # not a literal
         raise ConfigurationError(
             f"{source}:{line}: this value is no literal, @reference or %macro"
         ) from error
-    return Layer(bindings, macros)
+    except (RecursionError, MemoryError) as error:  # how Python's parser says that it is too deep
+        raise ConfigurationError(f"{source}:{line}: nested too deeply") from error
+    return Layer(bindings, macros, tuple(imports))
 
 
 class Bindings:
@@ -153,7 +164,10 @@ class Bindings:
     def __init__(self, layers: Iterable[Layer]) -> None:
         self._bindings: dict[Key, Binding] = {}
         self._macros: dict[str, Binding] = {}
+        self._imports: set[str] = set()
+        self._values = 0
         for layer in layers:
+            self._imports.update(layer.imports)
             self._bindings.update(layer.bindings)
             self._macros.update(layer.macros)
 
@@ -172,6 +186,11 @@ class Bindings:
             raise ConfigurationError(f"`{configurable}.{parameter}` is not set: bind it in a gin layer")
         return default
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """Modules that the layers import, beyond this project's own."""
+        return tuple(sorted(self._imports))
+
     def is_bound(self, configurable: str, parameter: str) -> bool:
         """Whether a layer binds it."""
         return ("", _selector(configurable), parameter) in self._bindings
@@ -183,6 +202,7 @@ class Bindings:
             ConfigurationError: a macro without a value, or a required parameter that nobody set.
         """
         lines = []
+        self._values = 0
         for (scope, selector, parameter), binding in sorted(self._bindings.items(), key=lambda item: item[0]):
             value = self._inline(binding.value, binding.source, ())
             if value is gin.REQUIRED:
@@ -195,6 +215,9 @@ class Bindings:
         return "\n".join(lines) + "\n"
 
     def _inline(self, value: Any, source: str, inside: tuple[str, ...]) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise ConfigurationError(f"{source}: stands for more than {_MOST_VALUES:,} values")
         if isinstance(value, Macro):
             if value.name in inside:
                 raise ConfigurationError(f"{source}: the macro %{value.name} is defined by itself")
@@ -208,15 +231,19 @@ class Bindings:
         if isinstance(value, tuple):
             return tuple(self._inline(item, source, inside) for item in value)
         if isinstance(value, dict):
-            return {
-                self._inline(k, source, inside): self._inline(v, source, inside) for k, v in value.items()
-            }
+            items = [
+                (self._inline(k, source, inside), self._inline(v, source, inside)) for k, v in value.items()
+            ]
+            try:
+                return dict(items)
+            except TypeError as error:
+                raise ConfigurationError(f"{source}: a list or mapping cannot be a key") from error
         return value
 
 
 def _first_line(message: object) -> str:
     """gin appends lines of context to errors that pass through its parser."""
-    return str(message).splitlines()[0]
+    return (str(message).splitlines() or ["not understood"])[0]
 
 
 class _UnknownReference(Exception):
@@ -270,18 +297,22 @@ def _check_parameter(selector: str, parameter: str) -> None:
         )
 
 
-def _check_import(statement: config_parser.ImportStatement) -> None:
+def _import(statement: config_parser.ImportStatement) -> list[str]:
+    """Import what the statement names; returns it if it is not this project's own."""
     module = statement.module
     if statement.is_from and module.startswith("__gin__"):
         raise ConfigurationError("gin's dynamic registration is not supported; name the full path instead")
-    if module.split(".")[0] not in IMPORTABLE:
-        raise ConfigurationError(
-            f"`import {module}` is not allowed: a gin file may import only from {' and '.join(IMPORTABLE)}"
-        )
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigurationError(f"cannot import {module}: {error}") from error
+    import_modules([module])
+    return [] if is_own(module) else [module]
+
+
+def _check_value(value: Any) -> None:
+    """Infinity has no form that gin reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError("a number is too large")
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for part in parts:
+        _check_value(part)
 
 
 def _format(value: Any) -> str:

@@ -24,6 +24,7 @@ RESERVED_NAMES = ("tables", "partial", "logs", "report")
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _MOST_ACTORS = 25
+_MOST_CELLS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,11 @@ class _Planner:
                 )
         environments = [self.environment(entry) for entry in environment_entries]
         seeds = tuple(self.setting("seeds"))
+        count = len(environments) * len(architecture_entries) * len(seeds)
+        if count > _MOST_CELLS:
+            raise ConfigurationError(
+                f"a grid of {count:,} cells; at most {_MOST_CELLS:,} are planned at once"
+            )
         cells: list[Cell] = []
         for environment, entry in zip(environments, environment_entries, strict=True):
             for architecture in architecture_entries:
@@ -200,9 +206,11 @@ class _Planner:
         from amago_suite.gin_layers import Bindings
 
         bindings = Bindings(self.layers(environment, entry, architecture))
-        collected = int(bindings.value("Experiment", "train_timesteps_per_epoch"))
-        if collected < 1:
-            raise ConfigurationError("`Experiment.train_timesteps_per_epoch` must be at least 1")
+        collected = bindings.value("Experiment", "train_timesteps_per_epoch")
+        if type(collected) is not int or collected < 1:
+            raise ConfigurationError(
+                "`Experiment.train_timesteps_per_epoch` must be an integer and at least 1"
+            )
         segment = self.content.get("segment_epochs", -(-environment.horizon // collected))
         return Cell(
             suite=self.suite,
@@ -223,6 +231,7 @@ class _Planner:
             train_hash="",
             evaluation_hash="",
             folder=Path(),
+            imports=bindings.imports,
         )
 
     def cell(self, template: Cell, seed: int) -> Cell:
@@ -235,6 +244,7 @@ class _Planner:
             segment_epochs=template.segment_epochs,
             budget_epochs=template.budget_epochs,
             evaluation=template.evaluation,
+            imports=template.imports,
         )
         return replace(
             template,
@@ -317,7 +327,9 @@ def write_plan(grid: Grid) -> None:
     cells = []
     for cell in grid:
         content = asdict(cell)
-        del content["folder"], content["suite"]
+        del content["folder"], content["suite"], content["imports"]
+        if cell.imports:
+            content["imports"] = list(cell.imports)
         cells.append({**content, "gin": number[cell.gin]})
     content = {
         "suite": grid.suite,
@@ -343,11 +355,24 @@ def read_plan(path: Path) -> Grid:
     content = read_json(path)
     if content is None:
         raise ConfigurationError(f"there is no plan {path}: `amago-suite run` writes it")
-    folder = path.parent
+    try:
+        return _grid_of(content, path.parent)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{path}: not a plan of this version ({error!r}): `amago-suite run` writes it anew"
+        ) from error
+
+
+def _grid_of(content: dict[str, Any], folder: Path) -> Grid:
+    """The grid of a plan's content; any of Python's errors where it is none."""
     suite = content["suite"]
     cells = []
     for entry in content["cells"]:
+        names = (suite, entry["environment"], entry["architecture"])
+        if not all(_NAME.fullmatch(name) for name in names) or type(entry["seed"]) is not int:
+            raise ValueError(f"{names} cannot name folders")
         entry["gin"] = content["gin"][entry["gin"]]
+        entry["imports"] = tuple(entry.get("imports", ()))
         entry["checkpoints"] = Checkpoints(**entry["checkpoints"])
         entry["evaluation"] = Evaluation(**entry["evaluation"])
         place = cell_folder(folder.parent, suite, entry["environment"], entry["architecture"], entry["seed"])

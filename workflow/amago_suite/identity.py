@@ -31,10 +31,12 @@ def train_hash(
     gin: str,
     threads: int,
     segment_epochs: int,
+    imports: tuple[str, ...] = (),
 ) -> str:
     """Identity of a run's training. ``gin`` is the resolved, canonical text."""
     return digest(
         {
+            **({"imports": list(imports)} if imports else {}),
             "training_version": TRAINING_VERSION,
             "env_id": env_id,
             "env_params": env_params,

@@ -27,6 +27,8 @@ from amago.errors import AmagoError
 #: Seconds between two heartbeats, and without one after which an owner elsewhere counts as dead.
 HEARTBEAT = 10.0
 DEAD_AFTER = 120.0
+#: Seconds for which such a lock is watched before it is taken: a clock that jumped makes it look old.
+WATCHED = 25.0
 
 _PR_SET_PDEATHSIG = 1
 
@@ -40,6 +42,7 @@ class Owner:
     started: float  #: seconds since the epoch; 0 where the system does not say
     job: str | None = None  #: the scheduler's job id
     token: str = ""  #: tells two locks of one process apart
+    ticks: str = ""  #: boot and clock ticks since it: unlike ``started``, no clock change moves it
 
     @classmethod
     def this(cls, token: str = "") -> Owner:
@@ -49,7 +52,8 @@ class Owner:
     @classmethod
     def of(cls, pid: int, token: str = "") -> Owner:
         """A process of this machine."""
-        return cls(socket.gethostname(), pid, _started(pid) or 0.0, os.environ.get("SLURM_JOB_ID"), token)
+        job = os.environ.get("SLURM_JOB_ID")
+        return cls(socket.gethostname(), pid, _started(pid) or 0.0, job, token, _ticks(pid))
 
     @property
     def here(self) -> bool:
@@ -60,7 +64,11 @@ class Owner:
     def running(self) -> bool:
         """Whether that very process lives; only meaningful `here`."""
         started = _started(self.pid)
-        return started is not None and (not self.started or abs(started - self.started) < 1.0)
+        if started is None:
+            return False
+        if self.ticks:
+            return _ticks(self.pid) == self.ticks
+        return not self.started or abs(started - self.started) < 1.0
 
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
@@ -80,12 +88,25 @@ def _started(pid: int) -> float | None:
         return 0.0
 
 
+def _ticks(pid: int) -> str:
+    """Which boot and when in it a process began; empty where the system (other than Linux) does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return f"{boot} {fields[19]}"
+    except (OSError, IndexError):
+        return ""
+
+
 def read_owner(path: Path) -> Owner | None:
     """The owner that a lock or owner file names, or None."""
     try:
-        return Owner(**json.loads(path.read_text()))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        owner = Owner(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, RecursionError):
         return None
+    texts = all(isinstance(text, str) for text in (owner.host, owner.token, owner.ticks))
+    numbers = type(owner.pid) is int and 0 < owner.pid < 2**31 and type(owner.started) in (int, float)
+    return owner if texts and numbers and isinstance(owner.job, (str, type(None))) else None
 
 
 def is_alive(path: Path, owner: Owner) -> bool:
@@ -122,6 +143,7 @@ class RunLock:
         self._owner = Owner.this(secrets.token_hex(8))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._seen: tuple[int, float] | None = None  # a heartbeat elsewhere, and when we first saw it
 
     def try_acquire(self) -> Owner | None:
         """Take the lock if it is free or its owner is dead. Returns the owner who lives, else None."""
@@ -131,10 +153,30 @@ class RunLock:
                 self._thread.start()
                 return None
             owner = read_owner(self.path)
-            if owner is not None and is_alive(self.path, owner):
+            if owner is not None and self._lives(owner):
                 return owner
             self._remove_dead(owner)
         raise AmagoError(f"cannot take the lock {self.path}; if nothing works on this cell, delete it")
+
+    def _lives(self, owner: Owner) -> bool:
+        """`is_alive`, but an owner elsewhere is only dead when we ourselves saw its heart stand still.
+
+        Its heartbeat is a time of day, and clocks jump: forwards, it looks dead while it works;
+        backwards, alive when it is long gone.
+        """
+        if owner.here:
+            return is_alive(self.path, owner)
+        try:
+            beat = self.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        now = time.monotonic()
+        if self._seen is None or self._seen[0] != beat:
+            self._seen = (beat, now)
+        silent = now - self._seen[1]
+        if silent >= DEAD_AFTER:
+            return False
+        return silent < WATCHED or is_alive(self.path, owner)
 
     def acquire(self, waiting: Callable[[Owner], None] | None = None, poll: float = 1.0) -> None:
         """Wait until the lock is ours. ``waiting`` is called once, with the owner waited for."""
@@ -186,6 +228,8 @@ class RunLock:
             self.path.rename(aside)
         except FileNotFoundError:
             return
+        if aside.is_dir():
+            raise AmagoError(f"{self.path} was a folder, and is {aside} now; nothing of ours made it")
         found = read_owner(aside)
         if found != dead and found is not None:
             with contextlib.suppress(FileExistsError):

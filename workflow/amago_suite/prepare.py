@@ -8,7 +8,7 @@ from pathlib import Path
 
 from amago.errors import ConfigurationError
 from amago_suite.cell import CELL_FILE, Cell, cell_text
-from amago_suite.files import read_json, write_text
+from amago_suite.files import read_record, write_text
 from amago_suite.grid import Grid, write_plan
 from amago_suite.locks import is_alive, read_owner
 from amago_suite.paths import SUPERSEDED
@@ -30,11 +30,12 @@ def check_results(grid: Grid) -> None:
             f"the results folder {folder} cannot be written ({existing} is not writable)"
         )
     for cell in grid:
-        record = read_json(cell.provenance)
+        record = read_record(cell.provenance)
         if record is None or record.get("train_hash") != cell.train_hash:
             continue
-        if record["epochs"] > cell.budget_epochs:
-            raise ConfigurationError(too_small(cell, record["epochs"]))
+        epochs = record.get("epochs")
+        if type(epochs) is int and epochs > cell.budget_epochs:
+            raise ConfigurationError(too_small(cell, epochs))
 
 
 def prepare(grid: Grid, *, retry_failed: bool = True) -> list[tuple[Cell, Path]]:
@@ -69,9 +70,10 @@ def prepare(grid: Grid, *, retry_failed: bool = True) -> list[tuple[Cell, Path]]
 def recorded_hash(cell: Cell) -> str | None:
     """The train_hash of what lies in the cell's folder, or None where nothing was trained there."""
     for path in (cell.state / "identity.json", cell.provenance):
-        record = read_json(path)
-        if isinstance(record, dict) and isinstance(record.get("train_hash"), str):
-            return str(record["train_hash"])
+        record = read_record(path)
+        old = record.get("train_hash") if record is not None else None
+        if isinstance(old, str) and old.isalnum():  # it becomes part of a folder's name
+            return old
     return None
 
 
@@ -97,6 +99,6 @@ def supersede(cell: Cell, old: str) -> Path:
 
 def _same_text(path: Path, text: str) -> bool:
     try:
-        return path.read_text() == text
-    except (FileNotFoundError, NotADirectoryError):
+        return path.read_bytes() == text.encode()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from amago_suite.cell import Cell
-from amago_suite.files import append_line, read_json, write_json
+from amago_suite.files import append_line, read_record, write_json
 
 #: Attempts in a row that may die without a word and without progress before the run counts as failed.
 SILENT_DEATHS = 3
@@ -30,12 +31,57 @@ class Attempt:
     parent: int | None = None  #: process that started it, where it is a job
     epoch_start: int | None = None  #: epochs that were done when it began
     end: str | None = None
-    reason: str | None = None  #: finished, interrupted, failed, lost
+    reason: str | None = None  #: finished, interrupted, failed, out of memory, lost
     epoch_end: int | None = None
     seconds: float | None = None
     gpu_seconds: float | None = None
     peak_memory_mb: float | None = None
     peak_gpu_memory_mb: float | None = None
+    oom_kills: int | None = None  #: processes that the kernel had killed for memory here, at the start
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("attempt", "pid"), (int,)),
+    **dict.fromkeys(("start", "host"), (str,)),
+    **dict.fromkeys(("job", "log", "end", "reason"), (str, type(None))),
+    **dict.fromkeys(("parent", "epoch_start", "epoch_end", "oom_kills"), (int, type(None))),
+    **dict.fromkeys(
+        ("seconds", "gpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb"), (int, float, type(None))
+    ),
+}
+
+LOST, OUT_OF_MEMORY = "lost", "out of memory"
+
+
+def _attempt(line: str) -> Attempt | None:
+    """The attempt of a line, or None where it is none (a crash cut it off)."""
+    try:
+        attempt = Attempt(**json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    known = all(type(getattr(attempt, name)) in kinds for name, kinds in _KINDS.items())
+    return attempt if known and 0 < attempt.attempt < 2**31 else None
+
+
+def oom_kills() -> int | None:
+    """Processes of this process's memory group that the kernel killed for memory, or None."""
+    for group in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = group.split(":", 2)
+        folder, name = ("/sys/fs/cgroup/memory", "oom_control") if controllers == "memory" else ("", "")
+        if not controllers:
+            folder, name = "/sys/fs/cgroup", "events"
+        for line in _read(f"{folder}{path.rstrip('/')}/memory.{name}").splitlines() if folder else ():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill" and value.isdecimal():
+                return int(value)
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
 
 
 def utc_now() -> str:
@@ -53,26 +99,30 @@ class Attempts:
         """All attempts, oldest first; a line that a crash cut off is skipped."""
         found: dict[int, Attempt] = {}
         try:
-            lines = self.path.read_text().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
+            lines = self.path.read_text(errors="replace").splitlines()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return []
         for line in lines:
-            try:
-                attempt = Attempt(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            found[attempt.attempt] = attempt
+            attempt = _attempt(line)
+            if attempt is not None:
+                found[attempt.attempt] = attempt
         return [found[number] for number in sorted(found)]
 
     def begin(self, log: str | None, epoch: int, parent: int | None = None) -> Attempt:
         """Record that this process starts; earlier attempts without an end are closed as lost."""
         earlier = self.read()
+        kills = oom_kills()
         for attempt in earlier:
             if attempt.end is None:
-                self._append(replace(attempt, end=utc_now(), reason="lost", epoch_end=epoch))
+                here = attempt.host == socket.gethostname() and None not in (kills, attempt.oom_kills)
+                killed = here and int(kills or 0) > int(attempt.oom_kills or 0)
+                how = OUT_OF_MEMORY if killed else LOST
+                self._append(replace(attempt, end=utc_now(), reason=how, epoch_end=epoch))
         number = earlier[-1].attempt + 1 if earlier else 1
         job = os.environ.get("SLURM_JOB_ID")
-        attempt = Attempt(number, utc_now(), socket.gethostname(), os.getpid(), job, log, parent, epoch)
+        attempt = Attempt(
+            number, utc_now(), socket.gethostname(), os.getpid(), job, log, parent, epoch, oom_kills=kills
+        )
         self._append(attempt)
         return attempt
 
@@ -101,14 +151,37 @@ def died_silently(attempts: list[Attempt], epoch: int, parent: int) -> bool:
     """
     last = attempts[-SILENT_DEATHS:]
     return len(last) == SILENT_DEATHS and all(
-        attempt.reason in (None, "lost") and attempt.epoch_start == epoch and attempt.parent == parent
+        attempt.reason in (None, LOST, OUT_OF_MEMORY)
+        and attempt.epoch_start == epoch
+        and attempt.parent == parent
         for attempt in last
     )
 
 
+def one_line(error: str) -> str:
+    """The first line of an error (gin appends its context)."""
+    return error.strip().partition("\n")[0]
+
+
+#: The way out, in one line.
+MORE_MEMORY = (
+    "lower Experiment.batch_size, Experiment.parallel_actors or max_seq_len, or give the run more memory"
+)
+
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, the system or torch (which has no class for it on a CPU) had no memory left."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
+
+
 def write_failure(cell: Cell, error: str, stage: str, log: Path | str | None) -> str:
     """Record a failure that trying again cannot mend, in one line (gin appends its context to errors)."""
-    error = error.strip().partition("\n")[0]
+    error = one_line(error)
     write_json(
         cell.failed,
         {
@@ -124,8 +197,7 @@ def write_failure(cell: Cell, error: str, stage: str, log: Path | str | None) ->
 
 def read_failure(cell: Cell) -> dict[str, Any] | None:
     """What `write_failure` recorded, or None."""
-    content = read_json(cell.failed)
-    return content if isinstance(content, dict) else None
+    return read_record(cell.failed)
 
 
 def clear_failure(cell: Cell) -> None:

@@ -19,6 +19,7 @@ from amago_suite.dag import PLAN_VARIABLE
 from amago_suite.display import REFRESH, Display
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
 from amago_suite.grid import Grid, plan
+from amago_suite.imports import imports_allowed
 from amago_suite.locks import die_with_parent
 from amago_suite.ownership import check_owner, clear_owner, remove_stale_locks, write_owner
 from amago_suite.paths import PROFILE, RESULTS, SNAKEFILE, shown
@@ -77,6 +78,8 @@ def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Con
     grid = plan(suite, smoke=smoke, results=results)
     check_results(grid)
     config |= {"suite": suite, "smoke": str(smoke), "results": str(results)}
+    if imports_allowed():
+        config["allow_imports"] = "True"
     command = _command(options, config)
     if _NO_JOBS.intersection(options):
         return subprocess.run(command, check=False).returncode
@@ -105,7 +108,7 @@ class _Run:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         previous = {number: signal.signal(number, self._on_signal) for number in handled}
-        began = time.time()
+        shown_before = _stamp(self.grid.folder / "partial" / "scores.md")
         try:
             with self.log.open("wb") as log:
                 self.process = self._start(log)
@@ -115,7 +118,7 @@ class _Run:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         clear_owner(self.grid)
-        return self._conclude(code, began)
+        return self._conclude(code, shown_before)
 
     def _start(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         parent = os.getpid()
@@ -177,7 +180,7 @@ class _Run:
             except psutil.NoSuchProcess:
                 continue
 
-    def _conclude(self, code: int, began: float) -> int:
+    def _conclude(self, code: int, shown_before: tuple[int, int] | None) -> int:
         overview = self.watcher.look()
         suite = _typed(self.grid)
         if self.interrupted and code != 0:
@@ -187,7 +190,8 @@ class _Run:
             self._print_tables(self.grid.folder / "tables")
             return DONE
         if overview.failed:
-            self._print_tables(self.grid.folder / "partial", newer_than=began)
+            if _stamp(self.grid.folder / "partial" / "scores.md") != shown_before:
+                self._print_tables(self.grid.folder / "partial")
             for status in overview.failed:
                 text = f"error: {status.cell.label}: {status.error} (log: {shown(status.log) if status.log else '?'})"
                 print(text, file=sys.stderr, flush=True)
@@ -213,9 +217,9 @@ class _Run:
         print(f"  whole log: {shown(self.log)}", file=sys.stderr, flush=True)
         return FAILED
 
-    def _print_tables(self, folder: Path, newer_than: float = 0.0) -> None:
+    def _print_tables(self, folder: Path) -> None:
         path = folder / "scores.md"
-        if not path.is_file() or path.stat().st_mtime < newer_than:
+        if not path.is_file():
             return
         self.console.print()
         print(path.read_text().rstrip(), flush=True)
@@ -280,6 +284,14 @@ def _typed(grid: Grid) -> str:
 
     name = grid.file.stem if grid.file.parent == SUITES else str(grid.file)
     return f"{name} --smoke" if grid.suite != grid.file.stem else name
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Tells a file from the one that replaces it, whatever the clock did in between."""
+    try:
+        return path.stat().st_ino, path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _last_lines(path: Path, count: int) -> list[str]:

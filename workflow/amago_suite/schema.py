@@ -31,6 +31,12 @@ _WORDS = {
 }
 
 
+#: Far beyond what a person writes, and little enough that no file can fill the memory.
+_MOST_BYTES = 4 * 2**20
+_MOST_NODES = 1_000_000
+_DEEPEST = 50
+
+
 class _Loader(_Base):
     """A safe loader that refuses a key given twice (plain YAML keeps the last one, silently)."""
 
@@ -55,26 +61,87 @@ def load_yaml(path: Path) -> Any:
         ConfigurationError: it cannot be read or is not YAML; the message has the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ConfigurationError(f"{shown(path)}: larger than {_MOST_BYTES >> 20} MiB")
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise ConfigurationError(f"cannot read {shown(path)}: {reason}") from error
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        problem = _too_much(text)
+        if problem:
+            raise ConfigurationError(f"{shown(path)}: {problem}")
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        _check_plain(content)
+        return content
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "not YAML"
         where = f"{shown(path)}:{mark.line + 1}" if mark else shown(path)
         raise ConfigurationError(f"{where}: {problem}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{shown(path)}: {error}") from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        # What YAML's constructors do with values that their tags do not fit.
+        said = (str(error).splitlines() or ["not YAML"])[0]
+        raise ConfigurationError(f"{shown(path)}: {said}") from error
+
+
+def _too_much(text: str) -> str | None:
+    """Why a YAML text must not be built, or None. Reads its events, which costs no memory.
+
+    libyaml builds nested values on the C stack, which a deep file overflows; and aliases of aliases
+    stand for more than any memory holds.
+    """
+    sizes: dict[str, int] = {}  # finished anchors
+    open_nodes: list[tuple[str | None, int]] = []  # (anchor, nodes before it)
+    nodes = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _ in open_nodes):
+                return f"the alias *{event.anchor} stands inside of what it names"
+            nodes += sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, nodes))
+            nodes += 1
+            if len(open_nodes) > _DEEPEST:
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                return f"nested deeper than {_DEEPEST} levels (line {line})"
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = nodes - before
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        if nodes > _MOST_NODES:
+            return f"stands for more than {_MOST_NODES:,} values"
+    return None
+
+
+def _check_plain(value: Any) -> None:
+    """YAML also knows dates, bytes and sets, and keys of any kind; here everything is as in JSON."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"the key {_shorten(key)} must be text")
+            _check_plain(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(item)
+    elif not (value is None or isinstance(value, (str, int, float, bool))):
+        raise ValueError(f"{_shorten(value)} is a {type(value).__name__}; write it in quotes")
 
 
 @functools.cache
 def _validator(name: str) -> Draft202012Validator:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
 
-    return Draft202012Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+    # JSON knows no difference between 1 and 1.0, but a folder called seed_1.0 is not one called seed_1.
+    checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    strict = validators.extend(Draft202012Validator, type_checker=checker)
+    return strict(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
 
 
 def validate(data: Any, name: str, path: Path) -> None:
@@ -164,5 +231,5 @@ def _explain(error: ValidationError) -> str:
 
 
 def _shorten(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else repr(value).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "..."

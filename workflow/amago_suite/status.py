@@ -10,10 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from amago_suite.cell import Cell
-from amago_suite.files import read_json
+from amago_suite.files import read_record
 from amago_suite.grid import Grid
 from amago_suite.locks import is_alive, read_owner
-from amago_suite.progress import last_row
+from amago_suite.progress import last_row, number
 from amago_suite.records import read_failure
 
 STATES = ("done", "evaluating", "training", "interrupted", "failed", "waiting")
@@ -60,7 +60,7 @@ class CellStatus:
 
 def cell_status(cell: Cell) -> CellStatus:
     """Read one cell's files."""
-    evaluation = read_json(cell.evaluation_file)
+    evaluation = read_record(cell.evaluation_file)
     if evaluation is not None and evaluation.get("evaluation_hash") == cell.evaluation_hash:
         epochs, each = _trained(cell)
         return CellStatus(cell, "done", epochs, seconds_per_epoch=each)
@@ -74,22 +74,26 @@ def cell_status(cell: Cell) -> CellStatus:
         return CellStatus(cell, "evaluating", epochs, seconds_per_epoch=each)
     row = last_row(cell.progress)
     epoch = int(row["epoch"]) + 1 if row else 0
-    speed = float(row["env_steps_per_second"]) if row else None
-    each = float(row["wall_seconds"]) / epoch if row else None
+    speed = number(row, "env_steps_per_second")
+    seconds = number(row, "wall_seconds")
+    each = seconds / epoch if seconds is not None and epoch else None
     if alive:
         return CellStatus(cell, "training", epoch, speed, each)
     failure = read_failure(cell)
     if failure is not None:
         log = failure.get("log")
-        return CellStatus(cell, "failed", epoch, error=failure["error"], log=Path(log) if log else None)
+        error = str(failure.get("error", "no reason was recorded"))
+        return CellStatus(cell, "failed", epoch, error=error, log=Path(log) if isinstance(log, str) else None)
     return CellStatus(cell, "interrupted" if epoch else "waiting", epoch, seconds_per_epoch=each)
 
 
 def _trained(cell: Cell) -> tuple[int, float | None]:
     """(epochs, seconds for each of them, start-up included) of a trained cell."""
-    record = read_json(cell.provenance) or {}
-    epochs, seconds = record.get("epochs", cell.budget_epochs), record.get("wall_seconds")
-    return epochs, seconds / epochs if seconds and epochs else None
+    record = read_record(cell.provenance) or {}
+    epochs, seconds = record.get("epochs"), record.get("wall_seconds")
+    if type(epochs) is not int or epochs < 1:
+        epochs = cell.budget_epochs
+    return epochs, seconds / epochs if type(seconds) in (int, float) and seconds else None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from amago.errors import AmagoError, ConfigurationError, TrainingDiverged, Train
 from amago_suite import records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
-from amago_suite.files import read_json, write_json
+from amago_suite.files import read_record, write_json
 from amago_suite.locks import RunLock, die_with_parent
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ def cell_lock(cell: Cell) -> Iterator[None]:
         lock.release()
 
 
+class _QuietFileHandler(logging.FileHandler):
+    """A log that a full disk cuts off without a page of complaints for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return None
+
+
 class _Attempt:
     """What happens while the cell's lock is held."""
 
@@ -110,10 +117,16 @@ class _Attempt:
         except AmagoError as error:
             self.fail(str(error))
         except Exception as error:
-            logger.exception("%s: unexpected error", cell.label)
-            self.fail(f"{type(error).__name__}: {error} (traceback in {cell.state / 'train.log'})")
+            if records.is_out_of_memory(error):
+                reason = records.OUT_OF_MEMORY
+                self.fail(f"{records.OUT_OF_MEMORY}: {records.MORE_MEMORY} ({str(error).strip()[:200]})")
+            else:
+                logger.exception("%s: unexpected error", cell.label)
+                self.fail(f"{type(error).__name__}: {error} (traceback in {cell.state / 'train.log'})")
         finally:
-            self.attempts.finish(attempt, reason, epoch_end=self.epoch(epoch), **self.measured())
+            # On a full disk the record fails too, and what made the run fail must stay to be seen.
+            with contextlib.suppress(AmagoError):
+                self.attempts.finish(attempt, reason, epoch_end=self.epoch(epoch), **self.measured())
             logging.getLogger().removeHandler(handler)
             handler.close()
         if code == DONE:
@@ -123,8 +136,8 @@ class _Attempt:
     def check_identity(self) -> None:
         """Refuse to continue the state of another configuration, and remember whose state it is."""
         path = self.cell.state / "identity.json"
-        known = read_json(path)
-        if known is not None and known["train_hash"] != self.cell.train_hash:
+        known = read_record(path)
+        if known is not None and known.get("train_hash") != self.cell.train_hash:
             raise ConfigurationError(
                 f"{self.cell.state} belongs to another configuration of this cell; `amago-suite run "
                 f"{self.cell.suite}` moves it to results/.superseded/ and trains anew (or move it away yourself)"
@@ -151,7 +164,7 @@ class _Attempt:
 
     def start_log(self) -> logging.Handler:
         """Log to state/train.log, which outlives the job's own log, and to the output."""
-        handler = logging.FileHandler(self.cell.state / "train.log")
+        handler = _QuietFileHandler(self.cell.state / "train.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         root = logging.getLogger()
         root.setLevel(logging.INFO)
@@ -218,6 +231,7 @@ class _Attempt:
                 "gradient_steps": experiment.gradient_steps,
                 "parameters": parameters,
                 "diverged": diverged,
+                **({"imports": list(cell.imports)} if cell.imports else {}),
                 "policy_sha256": sha256(cell.policy),
                 **provenance.software(),
                 "hardware": provenance.hardware(),
@@ -233,9 +247,9 @@ class _Attempt:
 
     def fail(self, error: str) -> None:
         """Record a failure for good and say so in one line."""
-        log = self.cell.state / "train.log"
-        error = records.write_failure(self.cell, error, "train", log)
-        logger.error("error: %s: %s", self.cell.label, error)
+        logger.error("error: %s: %s", self.cell.label, records.one_line(error))
+        with contextlib.suppress(AmagoError):
+            records.write_failure(self.cell, error, "train", self.cell.state / "train.log")
 
     def epoch(self, otherwise: int) -> int:
         return self.experiment.epoch if self.experiment is not None else otherwise
@@ -270,12 +284,12 @@ class _Attempt:
 
 def is_trained(cell: Cell) -> bool:
     """Whether the final policy of this very configuration and budget is there."""
-    record = read_json(cell.provenance)
+    record = read_record(cell.provenance)
     return (
         record is not None
         and cell.policy.is_file()
         and record.get("train_hash") == cell.train_hash
-        and record.get("budget", {}).get("epochs") == cell.budget_epochs
+        and record.get("budget") == {"epochs": cell.budget_epochs}
     )
 
 

@@ -47,8 +47,11 @@ def test_a_dead_owners_lock_is_taken_over(tmp_path: Path) -> None:
 def test_a_recycled_process_number_is_not_the_owner(tmp_path: Path) -> None:
     """Another process may have the number of the dead one by now."""
     path = tmp_path / "lock"
-    path.write_text(json.dumps(asdict(replace(Owner.this(), started=1.0))))
-    assert RunLock(path).try_acquire() is None
+    this = Owner.this()
+    for other in (replace(this, started=1.0, ticks=""), replace(this, ticks="another-boot 1")):
+        path.write_text(json.dumps(asdict(other)))
+        with RunLock(path):
+            assert read_owner(path) != other
 
 
 def test_half_a_lock_file_is_no_lock(tmp_path: Path) -> None:
@@ -58,14 +61,18 @@ def test_half_a_lock_file_is_no_lock(tmp_path: Path) -> None:
     assert RunLock(path).try_acquire() is None
 
 
-def test_an_owner_elsewhere_lives_by_its_heartbeat(tmp_path: Path) -> None:
+def test_an_owner_elsewhere_lives_by_its_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine's processes cannot be looked at, but its heartbeat can."""
     path = tmp_path / "lock"
     path.write_text(json.dumps(asdict(replace(Owner.this(), host="elsewhere"))))
     assert RunLock(path).try_acquire() is not None
     old = time.time() - 2 * locks.DEAD_AFTER
     os.utime(path, (old, old))
-    assert RunLock(path).try_acquire() is None
+    lock = RunLock(path)
+    assert lock.try_acquire() is not None, "it may beat again: watch it first"
+    monkeypatch.setattr(locks, "WATCHED", 0.0)
+    assert lock.try_acquire() is None
+    lock.release()
 
 
 def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

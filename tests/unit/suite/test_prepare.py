@@ -143,7 +143,7 @@ def test_only_a_dead_owners_locks_go(grid_of: Planner) -> None:
     write_owner(grid)
     with pytest.raises(ConfigurationError, match="already being run by process"):
         check_owner(grid)
-    gone = read_json(owner_file(grid)) | {"started": 1.0}
+    gone = read_json(owner_file(grid)) | {"started": 1.0, "ticks": ""}
     write_json(owner_file(grid), gone)
     assert check_owner(grid)
     assert remove_stale_locks(grid) == [locks / "0.output.lock"]
