@@ -7,7 +7,7 @@ Prints Markdown tables for n = 3, 5, 10 and 20 runs that are normal, skewed (log
 * the stratified percentile bootstrap of the IQM over environments (aggregate.csv);
 * the verdict's expanded percentiles for a difference of IQMs, and the plain ones for comparison.
 
-``amago_suite/coverage.py`` holds the percentile table for normal runs, made with 1,000 simulations (30 minutes).
+``amago_suite/coverage.py`` holds the percentile table for normal runs, made with 1,000 simulations (two minutes).
 
     python benchmarks/coverage.py [--simulations 500] [--json FILE]
 """

@@ -26,7 +26,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 
 @pytest.fixture(scope="module")
 def report(grid: Grid) -> Path:
-    return write_report(grid.folder, grid, partial=True, tables=write_tables(grid.folder, grid, partial=True))
+    return write_report(
+        grid.folder, grid, partial=True, tables=write_tables(grid.folder, grid, partial=True, resamples=500)
+    )
 
 
 @pytest.fixture

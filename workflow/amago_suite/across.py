@@ -55,7 +55,7 @@ class Across:
                 few = int(pools[a].sizes.min()) < 3
                 low, high = (np.full(THRESHOLDS.size, np.nan),) * 2 if few else bs.bands(drawn.profiles[a])
                 profiles[a] = bs.profile(pools[a], THRESHOLDS), low, high
-            if pairs:
+            if pairs and len(environments) > 1:  # one environment is compared by Welch's interval alone
                 redrawn = bs.bootstrap(
                     pools, resamples=self.resamples, environments=True, statistics=("iqm",)
                 )

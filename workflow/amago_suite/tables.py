@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from amago.errors import AmagoError, DataError
 from amago_suite import layout
 from amago_suite.analysis import Analysis, analyse
+from amago_suite.bootstrap import RESAMPLES
 from amago_suite.collect import Collection, collect
 from amago_suite.columns import TABLES, Row, Table
 from amago_suite.grid import Grid
@@ -46,7 +47,9 @@ class TablesResult:
     analysis: Analysis
 
 
-def write_tables(suite_folder: Path, grid: Grid, *, partial: bool) -> TablesResult:
+def write_tables(
+    suite_folder: Path, grid: Grid, *, partial: bool, resamples: int = RESAMPLES
+) -> TablesResult:
     """Write every table of a suite.
 
     Args:
@@ -54,6 +57,7 @@ def write_tables(suite_folder: Path, grid: Grid, *, partial: bool) -> TablesResu
         grid: what was planned.
         partial: write to ``partial/`` from what is finished. Otherwise to ``tables/``, which is
             only done for a whole grid.
+        resamples: of every bootstrap; fewer are for tests.
 
     Raises:
         DataError: runs are missing and ``partial`` is false; a cell's file is malformed.
@@ -67,7 +71,7 @@ def write_tables(suite_folder: Path, grid: Grid, *, partial: bool) -> TablesResu
             f"({first['environment']} / {first['architecture']} / seed {first['seed']}: {first['reason']}); "
             f"`amago-suite tables {grid.suite}` writes partial tables from the others"
         )
-    analysis = analyse(collection)
+    analysis = analyse(collection, resamples=resamples)
     folder = Path(suite_folder) / (PARTIAL_FOLDER if partial else TABLES_FOLDER)
     markdown = layout.page(grid, analysis)
     write_folder(folder, render(grid, collection, analysis, markdown))

@@ -162,3 +162,12 @@ def test_architectures_meet_on_the_environments_that_both_have(tmp_path) -> None
     common = [np.concatenate([scores[f"e{i}", a] for i in range(3)]) for a in "ab"]
     expected = stats.trim_mean(common[0], 0.25) - stats.trim_mean(common[1], 0.25)
     assert both[0]["difference"] == pytest.approx(expected)
+
+
+def test_one_environment_is_compared_once(tmp_path) -> None:
+    """Across a single environment the bootstrap would be too narrow: Welch's row is the only one."""
+    environment = Environment("e", "x", {}, "core", 1, 1, Score("return", "higher", 0.0, 1.0, "x"))
+    grid = Grid("s", "", "", (environment,), ("a", "b"), (0, 1, 2), (), tmp_path, tmp_path)
+    scores = {("e", a): np.random.default_rng(1).random(3) for a in "ab"}
+    _, comparisons, _ = Across(grid, scores, scores, 200, 0.05).rows()
+    assert [r["scope"] for r in comparisons] == ["environment"]

@@ -32,7 +32,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_every_table_is_written_and_says_what_the_runs_were(tmp_path: Path) -> None:
     """The whole line: planted run means come back in runs.csv and scores.csv, with n and interval."""
     grid = write_grid(make_grid(tmp_path))
-    result = write_tables(grid.folder, grid, partial=False)
+    result = write_tables(grid.folder, grid, partial=False, resamples=500)
     assert result.missing == 0 and result.folder == grid.folder / "tables"
     expected = {f"{n}.csv" for n in TABLES if n != "episodes"} | {"episodes.parquet"}
     expected |= {f"{n}.{e}" for n in ("scores", "aggregate", "comparisons") for e in ("md", "tex")}
@@ -59,16 +59,16 @@ def test_every_table_is_written_and_says_what_the_runs_were(tmp_path: Path) -> N
 def test_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     """Tables are reproducible: no clock, no random order, no cache in them."""
     grid = write_grid(make_grid(tmp_path))
-    first = write_tables(grid.folder, grid, partial=False).folder
+    first = write_tables(grid.folder, grid, partial=False, resamples=500).folder
     before = {p.name: p.read_bytes() for p in first.iterdir()}
-    write_tables(grid.folder, grid, partial=False)
+    write_tables(grid.folder, grid, partial=False, resamples=500)
     assert {p.name: p.read_bytes() for p in first.iterdir()} == before
 
 
 def test_lower_is_better_is_turned_around(tmp_path: Path) -> None:
     """velocity_error: the smaller error is the better architecture and the higher normalised score."""
     grid = write_grid(make_grid(tmp_path))
-    result = write_tables(grid.folder, grid, partial=False)
+    result = write_tables(grid.folder, grid, partial=False, resamples=500)
     runs = [r for r in rows(result.folder / "runs.csv") if r["environment"] == "cheetah"]
     for run in runs:
         assert float(run["normalised"]) == pytest.approx(1 - float(run["score"]) / 3)
@@ -110,8 +110,8 @@ def test_missing_cells_are_named_with_their_reasons(tmp_path: Path) -> None:
     assert missing[("b", 1)][0] == "not evaluated"
     assert len(missing) == 6
     with pytest.raises(DataError, match=r"6 of 8 runs of demo are missing .*amago-suite tables demo"):
-        write_tables(grid.folder, grid, partial=False)
-    result = write_tables(grid.folder, grid, partial=True)
+        write_tables(grid.folder, grid, partial=False, resamples=500)
+    result = write_tables(grid.folder, grid, partial=True, resamples=500)
     assert not (grid.folder / "tables").exists()
     assert result.folder == grid.folder / "partial" and "PARTIAL: 6 of 8 runs" in result.markdown
     assert "lake / a / seed 0: failed: train: NaN in the reward" in result.markdown
@@ -123,7 +123,7 @@ def test_missing_cells_are_named_with_their_reasons(tmp_path: Path) -> None:
 def test_an_empty_grid_still_gives_tables(tmp_path: Path) -> None:
     """Nothing finished yet: partial tables exist, and say so."""
     grid = make_grid(tmp_path)
-    result = write_tables(grid.folder, grid, partial=True)
+    result = write_tables(grid.folder, grid, partial=True, resamples=500)
     assert result.missing == 27 and "No run is finished yet" in result.markdown
     assert len(rows(result.folder / "missing.csv")) == 27
 
@@ -131,9 +131,9 @@ def test_an_empty_grid_still_gives_tables(tmp_path: Path) -> None:
 def test_complete_tables_take_the_partial_ones_away(tmp_path: Path) -> None:
     """Old partial numbers beside complete ones would mislead; a user's own file there stays."""
     grid = write_grid(make_grid(tmp_path))
-    write_tables(grid.folder, grid, partial=True)
+    write_tables(grid.folder, grid, partial=True, resamples=500)
     (grid.folder / "partial" / "mine.txt").write_text("a note")
-    write_tables(grid.folder, grid, partial=False)
+    write_tables(grid.folder, grid, partial=False, resamples=500)
     assert [p.name for p in (grid.folder / "partial").iterdir()] == ["mine.txt"]
 
 
@@ -154,7 +154,7 @@ def test_a_malformed_file_is_named(tmp_path: Path, damage, said: str) -> None:
     victim = grid.cells[4].episodes
     victim.write_text(damage(victim.read_text()))
     with pytest.raises(DataError) as error:
-        write_tables(grid.folder, grid, partial=True)
+        write_tables(grid.folder, grid, partial=True, resamples=500)
     assert said in str(error.value) and str(victim) in str(error.value)
 
 
@@ -178,7 +178,7 @@ def test_a_diverged_run_counts_and_is_marked(tmp_path: Path) -> None:
     """Leaving out what diverged would flatter an architecture."""
     grid = write_grid(make_grid(tmp_path, {"lake": SCORES["lake"]}))
     write_run(grid.cells[0], SCORES["lake"], 0.0, diverged="NaN in the loss")
-    result = write_tables(grid.folder, grid, partial=False)
+    result = write_tables(grid.folder, grid, partial=False, resamples=500)
     first = rows(result.folder / "runs.csv")[0]
     assert (first["diverged"], float(first["score"])) == ("true", pytest.approx(0.0, abs=1e-9))
     assert "Diverged, counted with the last score: lake/ff/seed 0." in result.markdown
@@ -189,14 +189,14 @@ def test_best_is_bold_only_where_the_interval_supports_it(tmp_path: Path) -> Non
     clear = write_grid(
         make_grid(tmp_path / "x", {"lake": SCORES["lake"]}, ("a", "b")), lambda e, a, s: (a == "b") + 0.01 * s
     )
-    result = write_tables(clear.folder, clear, partial=False)
+    result = write_tables(clear.folder, clear, partial=False, resamples=500)
     assert "**1.01 [0.985, 1.035]**" in result.markdown or "**1.01 [0.99, 1.03]**" in result.markdown
     assert r"\textbf{" in (result.folder / "scores.tex").read_text()
     tied = write_grid(
         make_grid(tmp_path / "y", {"lake": SCORES["lake"]}, ("a", "b")),
         lambda e, a, s: 1 + 0.3 * s + 0.1 * (a == "b"),
     )
-    assert "**1." not in write_tables(tied.folder, tied, partial=False).markdown
+    assert "**1." not in write_tables(tied.folder, tied, partial=False, resamples=500).markdown
 
 
 def test_a_failed_write_leaves_the_old_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,8 +255,8 @@ def test_compare_says_what_moved(tmp_path: Path) -> None:
         score = new.environment(cell.environment).score
         value = level(cell.environment, cell.architecture, cell.seed + 10) - moved.get(cell.environment, 0)
         write_run(cell, score, value, git={"commit": "f" * 40, "dirty": True})
-    write_tables(old.folder, old, partial=False)
-    write_tables(new.folder, new, partial=False)
+    write_tables(old.folder, old, partial=False, resamples=500)
+    write_tables(new.folder, new, partial=False, resamples=500)
     result = compare_suites(old.folder, new.folder)
     assert {(r["environment"], r["verdict"]) for r in result.moved} == {("tmaze", "worse")}
     assert len(result.moved) == 3 and {r["changed"] for r in result.rows} == {"code"}
