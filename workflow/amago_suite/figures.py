@@ -256,7 +256,7 @@ def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = Tru
         axes.set_title("Cost against score")
         axes.set_xlabel(f"training time of the run, {unit}")
         axes.set_ylabel("normalised score")
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.06 * longest / size)
         axes.legend(loc="best", fontsize=8)
         return _finish(figure, "cost", "Normalised score of every run against its training time", pdf)
 
