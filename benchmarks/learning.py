@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import torch
@@ -55,6 +55,7 @@ class Case:
 
     Attributes:
         steps, updates: of each actor, and in all, per epoch.
+        context: timesteps in a training sequence; the whole episode when not given.
         goal: metric of the greedy evaluation and the value that solves the task.
         reference: architecture -> (env steps, updates, CPU seconds) of the reference.
     """
@@ -66,6 +67,7 @@ class Case:
     epochs: int
     goal: tuple[str, float]
     rate: float = 5e-4
+    context: int | None = None
     gin: dict[str, Any] = field(default_factory=dict)
     exploration: type = EpsilonGreedy
     reference: dict[str, tuple[float, float, float]] = field(default_factory=dict)
@@ -118,6 +120,36 @@ CASES = {
             "Agent.reward_multiplier": 10.0,
         },
     ),
+    "popgym-position-only-cartpole-easy": Case(
+        "popgym-position-only-cartpole-easy",
+        {},
+        steps=100,
+        updates=60,
+        epochs=40,
+        goal=("return", 0.95),
+        rate=1e-3,
+        context=32,
+        gin={
+            "Multigammas.discrete": [0.9, 0.95],
+            "Agent.gamma": 0.98,
+            "Agent.reward_multiplier": 100.0,
+        },
+    ),
+    "tmaze-active-10": Case(
+        "tmaze-active",
+        {"corridor": 10},
+        steps=26,
+        updates=60,
+        epochs=60,
+        goal=("success", 0.95),
+        gin={
+            "Multigammas.discrete": [0.9, 0.97],
+            "Agent.gamma": 0.9999,
+            "Agent.reward_multiplier": 100.0,
+            "TMazeExploration.steps_anneal": 1500,
+        },
+        exploration=TMazeExploration,
+    ),
     "key-door-4": Case(
         "dark-key-to-door",
         {"size": 4, "attempt_steps": 20, "total_steps": 60},
@@ -160,6 +192,21 @@ CASES = {
             "Agent.reward_multiplier": 10.0,
         },
     ),
+    "lake-4x6": Case(
+        "meta-frozen-lake",
+        {"size": 4, "attempts": 6},
+        steps=48,
+        updates=60,
+        epochs=50,
+        goal=("success", 0.93),
+        rate=1e-3,
+        gin={
+            "Multigammas.discrete": [0.8, 0.9],
+            "Agent.gamma": 0.95,
+            "Agent.reward_multiplier": 10.0,
+            "EpsilonGreedy.steps_anneal": 800,
+        },
+    ),
     "lake-4": Case(
         "meta-frozen-lake",
         {"size": 4, "attempts": 3},
@@ -186,7 +233,7 @@ def train(case: Case, arch: str, seed: int, echo: bool) -> dict[str, Any]:
     spec = envs_suite.get(case.env)
     actors, horizon = 16, spec.horizon(spec.params | case.params)
 
-    def make(split: str) -> Any:
+    def make(split: Literal["train", "eval"]) -> Any:
         return lambda: spec.make(
             spec.params | case.params, num_envs=actors if spec.vectorised else 1, split=split
         )
@@ -195,7 +242,7 @@ def train(case: Case, arch: str, seed: int, echo: bool) -> dict[str, Any]:
         run = Experiment(
             run_name="run",
             ckpt_base_dir=folder,
-            max_seq_len=horizon,
+            max_seq_len=case.context or horizon,
             dataset=DiskTrajDataset(folder, "replay", 20_000),
             tstep_encoder_type=FFTstepEncoder,
             traj_encoder_type=get_traj_encoder_cls(arch),
