@@ -22,6 +22,7 @@ from amago.errors import CheckpointError, ConfigurationError, TrainingInterrupte
 from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
 from amago.experiment_settings import ExperimentSettings, check_settings
 from amago.files import storage_errors, write_text
+from amago.gin_names import explain_required, operative_settings
 from amago.interrupts import StopRequest
 from amago.loading import Batch, RLDataset
 from amago.policy_files import load_policy_weights, save_policy_weights
@@ -171,6 +172,7 @@ class Experiment(ExperimentSettings):
         self.processes.wait()
         self._last_checkpoint_time = time.monotonic()
 
+    @explain_required()
     def init_envs(self) -> None:
         """Build the actors of training and validation."""
         self.train_envs = self._make_actors(self.make_train_env)
@@ -190,6 +192,7 @@ class Experiment(ExperimentSettings):
         """Tell the dataset about this run."""
         self.dataset.configure_from_experiment(self)
 
+    @explain_required()
     def init_model(self) -> None:
         """Build the policy, from the ``init`` stream, and its optimiser."""
         self.seeds.seed_torch("init")
@@ -246,7 +249,7 @@ class Experiment(ExperimentSettings):
                 "group": self.wandb_group_name,
                 "name": self.run_name,
                 "dir": str(self.run_folder / "wandb_logs"),
-                "config": {"gin": config, "seed": self.seed},
+                "config": operative_settings() | {"gin": config, "seed": self.seed},
             }
         self.tracker = Tracker(Path(self.log_dir) if self.log_dir else self.run_folder, settings)
 

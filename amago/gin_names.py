@@ -95,6 +95,17 @@ def check_name(selector: str, where: str = "") -> str:
     raise ConfigurationError(f"unknown gin name {selector!r}{where}; {hint}")
 
 
+def operative_settings() -> dict[str, Any]:
+    """Every setting that was used so far, by name (``Agent.gamma``); classes by their names."""
+    found: dict[str, Any] = {}
+    for (scope, selector), values in sorted(gin.config._OPERATIVE_CONFIG.items()):
+        short = "/".join(filter(None, [scope, selector.rsplit(".", 1)[-1]]))
+        for parameter, value in values.items():
+            plain = value is None or isinstance(value, (bool, int, float, str))
+            found[f"{short}.{parameter}"] = value if plain else getattr(value, "__name__", str(value))
+    return found
+
+
 # -- checking a whole configuration -------------------------------------------------------------
 
 

@@ -151,7 +151,7 @@ class Tracker:
         """End the wandb run, if there is one."""
         if self._wandb is not None:
             try:
-                self._wandb.finish(quiet=True)
+                self._wandb.finish()
             except Exception as error:
                 warnings.warn(f"wandb did not finish: {error}", stacklevel=2)
             self._wandb = None

@@ -14,6 +14,7 @@ import gin
 import numpy as np
 
 from amago.errors import ConfigurationError
+from amago.gin_names import explains_required
 from amago.registry import Registry
 
 _explorations: Registry[type[ExplorationWrapper]]
@@ -156,6 +157,7 @@ class EpsilonGreedy(_EpsilonNoise):
         return np.full(self.batched_envs, eps)
 
 
+@explains_required
 @gin.configurable
 @register_exploration("bilevel")
 class BilevelEpsilonGreedy(_EpsilonNoise):
