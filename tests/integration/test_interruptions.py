@@ -151,6 +151,6 @@ def test_plain_snakemake(desk) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (desk.folder / "results" / "tiny" / "tables" / "scores.csv").is_file()
-    assert not (desk.folder / "results" / "tiny" / ".owner.json").exists()
+    assert not list((desk.folder / ".snakemake" / "owners").glob("*.json"))
     dry = subprocess.run([*command, "-n"], cwd=desk.folder, capture_output=True, text=True, check=False)
     assert "Nothing to be done" in dry.stdout + dry.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,12 @@ from amago_suite.locks import Owner, read_owner
 
 
 def owner_file(grid: Grid) -> Path:
-    """Where a suite's owner is named."""
-    return grid.folder / ".owner.json"
+    """Where a suite's owner is named: beside Snakemake's lock, so that both live or go together.
+
+    Were it in the results, deleting those after a crash would leave a lock that nobody may remove.
+    """
+    key = hashlib.sha256(str(grid.folder.resolve()).encode()).hexdigest()[:12]
+    return Path(".snakemake") / "owners" / f"{grid.suite}-{key}.json"
 
 
 def write_owner(grid: Grid, pid: int | None = None) -> None:
