@@ -16,12 +16,13 @@ import torch
 from amago import async_mode, parallel, resume
 from amago.checkpoints import CheckpointStore, Position
 from amago.collection import Collector
+from amago.determinism import set_deterministic
 from amago.envs.actors import WORKER_TIMEOUT, Actors, make_actors
 from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
 from amago.errors import CheckpointError, ConfigurationError, TrainingInterrupted
 from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
 from amago.experiment_settings import ExperimentSettings, check_settings
-from amago.files import storage_errors, write_text
+from amago.files import link_or_copy, storage_errors, write_text
 from amago.gin_names import explain_required, operative_settings
 from amago.interrupts import StopRequest
 from amago.loading import Batch, RLDataset
@@ -148,8 +149,8 @@ class Experiment(ExperimentSettings):
     @storage_errors()
     def start(self) -> None:
         """Build environments, policy, optimiser and logs; restore the run if ``resume="auto"``."""
-        if self.deterministic:
-            torch.use_deterministic_algorithms(True)
+        if self.deterministic is not None:
+            set_deterministic(self.deterministic, self.DEVICE)
         self.run_folder.mkdir(parents=True, exist_ok=True)
         if self.mode != "both":
             async_mode.prepare(self)
@@ -279,8 +280,10 @@ class Experiment(ExperimentSettings):
             )
         self._clock = time.monotonic()
         with self._stop:
-            if self.mode == "learn":
-                self.write_latest_policy()  # so that collectors do not wait for an epoch
+            resumed = self._last_checkpoint is not None and self.always_save_latest
+            if self.mode == "learn" or (self.mode == "both" and resumed):
+                # Collectors need not wait for an epoch, and a power loss may have taken the last one.
+                self.write_latest_policy()
             while self.epoch < self.epochs:
                 self._run_epoch()
             self._checkpoint_if_due(force=True)
@@ -456,8 +459,9 @@ class Experiment(ExperimentSettings):
         if position == self._last_checkpoint:
             return
         if self.processes.is_main:
-            resume.save(self, resume.snapshot(self, tensors=False))
-            self.save_policy(self.ckpt_folder / "policy_weights" / f"policy_epoch_{self.epoch}.safetensors")
+            folder = resume.save(self, resume.snapshot(self, tensors=False))
+            name = f"policy_epoch_{self.epoch}.safetensors"
+            link_or_copy(folder / resume.POLICY, self.ckpt_folder / "policy_weights" / name)
         self.processes.wait()
         self._last_checkpoint = position
         self._last_checkpoint_time = time.monotonic()
@@ -501,7 +505,10 @@ class Experiment(ExperimentSettings):
     def write_latest_policy(self) -> None:
         """Write ``ckpts/latest/policy.safetensors``."""
         if self.processes.is_main:
-            self.save_policy(self.ckpt_folder / "latest" / "policy.safetensors")
+            # The next epoch, or the checkpoint that a run goes on from, brings it again.
+            save_policy_weights(
+                self.policy, self.ckpt_folder / "latest" / "policy.safetensors", durable=False
+            )
 
     def read_latest_policy(self) -> None:
         """Read ``ckpts/latest/policy.safetensors`` when there is one."""

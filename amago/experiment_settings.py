@@ -172,7 +172,8 @@ class ExperimentSettings:
     """Time to stop in after SIGTERM or SIGINT."""
 
     deterministic: bool | None
-    """``True`` forces deterministic kernels on a GPU (CPU always is)."""
+    """``True`` forces deterministic kernels on a GPU, ``False`` allows all; ``None`` leaves torch as it is (a
+    CPU always repeats)."""
 
     log_dir: str | Path | None
     """Folder of the local metric files; default the run's folder."""
@@ -210,6 +211,7 @@ _NONE_OR_AT_LEAST_ONE = (
     "ckpt_interval",
     "keep_last_checkpoints",
 )
+_NONE_OR_NOT_NEGATIVE = ("ckpt_interval_minutes",)
 _CHOICES = {
     "env_mode": ENV_MODES,
     "padded_sampling": PADDED_SAMPLING,
@@ -233,6 +235,9 @@ def check_settings(settings: dict[str, Any]) -> None:
     for name in _NONE_OR_AT_LEAST_ONE:
         value = settings[name]
         _require(value is None or value >= 1, name, value, "None or at least 1")
+    for name in _NONE_OR_NOT_NEGATIVE:
+        value = settings[name]
+        _require(value is None or value >= 0, name, value, "None or 0 or more")
     for name, allowed in _CHOICES.items():
         _require(settings[name] in allowed, name, settings[name], f"one of {', '.join(map(str, allowed))}")
     if settings["seed"] is not None:

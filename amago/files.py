@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,26 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
     """Atomic JSON with sorted keys; NaN is refused because JSON has none."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", durable)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a finished file, which nobody writes to again, a second name; a copy where links cannot be.
+
+    Raises:
+        OSError: as the system gave it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # It may be another name of a file that must stay as it is: never write into it.
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # also stays when both were names of one file already
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

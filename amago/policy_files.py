@@ -15,8 +15,12 @@ from amago.files import write_atomic, write_bytes
 from amago.version import TRAINING_VERSION
 
 
-def save_policy_weights(policy: torch.nn.Module, path: Path) -> None:
+def save_policy_weights(policy: torch.nn.Module, path: Path, durable: bool = True) -> None:
     """Write all parameters and buffers; the file appears whole or not at all.
+
+    Args:
+        durable: survive a power loss; costs more than the writing, and is not worth it for a file that
+            comes again soon.
 
     Raises:
         CheckpointError: the disk is full or cannot be written; an older file is intact.
@@ -26,7 +30,7 @@ def save_policy_weights(policy: torch.nn.Module, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = save(tensors, metadata=metadata)
-        write_atomic(path, lambda p: write_bytes(p, data))
+        write_atomic(path, lambda p: write_bytes(p, data), durable)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"could not write {path}: {error}; free some space or mend permissions"

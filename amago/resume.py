@@ -69,8 +69,8 @@ def snapshot(experiment: Experiment, tensors: bool) -> Snapshot:
     return Snapshot(Position(experiment.epoch, experiment.batch), state, kept)
 
 
-def save(experiment: Experiment, moment: Snapshot) -> None:
-    """Write ``moment`` as a checkpoint, then free what no kept checkpoint needs.
+def save(experiment: Experiment, moment: Snapshot) -> Path:
+    """Write ``moment`` as a checkpoint, then free what no kept checkpoint needs. Returns its folder.
 
     Raises:
         CheckpointError: the disk is full or cannot be written; older checkpoints are intact.
@@ -91,7 +91,7 @@ def save(experiment: Experiment, moment: Snapshot) -> None:
     # Serialised here and written by Python: torch's own writer hides why a disk refused.
     serialised = io.BytesIO()
     torch.save(optimizer, serialised)
-    experiment.store.save(
+    folder = experiment.store.save(
         moment.position,
         moment.state | {"wall_seconds": experiment.wall_seconds},
         {
@@ -103,6 +103,7 @@ def save(experiment: Experiment, moment: Snapshot) -> None:
     # A stop in this segment goes back to its start, which must still find its replay.
     kept.append(experiment._segment_start.state["dataset"])
     experiment.dataset.release(kept)
+    return folder
 
 
 def restore(experiment: Experiment, checkpoint: Checkpoint, weights_only: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from amago.checkpoints import CheckpointStore, Position
 from amago.errors import CheckpointError
+from amago.files import link_or_copy
 
 
 def save(store: CheckpointStore, epoch: int, content: bytes = b"weights" * 20) -> Path:
@@ -107,3 +109,25 @@ def test_newer_ones_are_discarded_when_an_older_one_is_continued(tmp_path: Path)
     assert store.positions() == [Position(1)]
     shutil.rmtree(store.folder)
     assert store.newest() is None
+
+
+def test_a_second_name_never_writes_into_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards checkpoints whose weights are also kept by epoch: linked or copied, again and again, both stay whole."""
+    first, second = tmp_path / "checkpoint.bin", tmp_path / "kept" / "epoch.bin"
+    first.write_bytes(b"weights")
+    # What a killed process of our number left: another name of a checkpoint's file.
+    second.parent.mkdir()
+    os.link(first, second.parent / f".{second.name}.{os.getpid()}.tmp")
+    for _ in range(2):
+        link_or_copy(first, second)
+        assert (second.read_bytes(), first.stat().st_ino) == (b"weights", second.stat().st_ino)
+
+    def refused(*names: Path) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"other")
+    link_or_copy(other, second)
+    assert (first.read_bytes(), second.read_bytes()) == (b"weights", b"other")
+    assert [p.name for p in second.parent.iterdir()] == ["epoch.bin"]
