@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,6 @@ if TYPE_CHECKING:
 
 #: The run's folder inside ``state/``.
 RUN_NAME = "run"
-
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-
-
-def limit_threads(threads: int) -> None:
-    """Keep numpy's and torch's pools at the cell's threads. Works only before they are imported."""
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
-    if torch.get_num_interop_threads() != 1:
-        torch.set_num_interop_threads(1)
 
 
 def apply_gin(cell: Cell, extra: str = "") -> None:
@@ -122,7 +102,9 @@ def build_experiment(
         seed=cell.seed,
         force_reset_train_envs_every=cell.segment_epochs,
         ckpt_interval=cell.checkpoints.every_epochs,
+        ckpt_interval_minutes=cell.checkpoints.every_minutes,
         keep_last_checkpoints=cell.checkpoints.keep,
+        deterministic=cell.deterministic,
         resume=resume,
         log_dir=log_dir,
         verbose=False,

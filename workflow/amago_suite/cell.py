@@ -37,7 +37,8 @@ class Checkpoints:
     """When training is saved. In no hash, because it never changes a result."""
 
     every_epochs: int
-    keep: int  #: older checkpoints that stay on disk
+    keep: int  #: newest checkpoints that stay on disk
+    every_minutes: float | None = None  #: also at the first segment's end after so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Cell:
     evaluation_hash: str
     folder: Path  #: results/{suite}/{environment}/{architecture}/seed_{seed}
     imports: tuple[str, ...] = ()  #: modules that the gin layers import, beyond this project's own
+    deterministic: bool = False  #: kernels on a GPU; in no hash, like the machine that a run lands on
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -97,6 +99,15 @@ class Cell:
         return self.folder / "progress.csv"
 
     @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """The gin bindings that training used."""
+        return self.folder / "config.txt"
+
+    @property
     def failed(self) -> Path:
         """Present when the last invocation met a failure that a retry cannot mend."""
         return self.state / "failed.json"
@@ -114,9 +125,10 @@ class Cell:
             "architecture": self.architecture,
             "seed": self.seed,
             "threads": self.threads,
+            "deterministic": self.deterministic,
             "segment_epochs": self.segment_epochs,
             "budget": {"epochs": self.budget_epochs},
-            "checkpoint": asdict(self.checkpoints),
+            "checkpoint": {k: v for k, v in asdict(self.checkpoints).items() if v is not None},
             "evaluation": asdict(self.evaluation),
             "train_hash": self.train_hash,
             "evaluation_hash": self.evaluation_hash,
@@ -185,6 +197,7 @@ def read_cell(folder: Path) -> Cell:
         evaluation_hash=data["evaluation_hash"],
         folder=Path(folder),
         imports=tuple(data.get("imports", ())),
+        deterministic=data.get("deterministic", False),
     )
     expected = hash_cell(
         env_id=cell.env_id,

@@ -1,11 +1,11 @@
-"""The command line: `amago-suite run | check | status | tables | train | evaluate | envs | architectures`."""
+"""The command line: `amago-suite run | check | status | tables | verify | train | evaluate | ...`."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,6 +200,87 @@ def tables(
 
 
 @app.command()
+def verify(
+    suite: Suite,
+    smoke: Smoke = False,
+    as_json: Json = False,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Checks side by side; all cores by default.")
+    ] = None,
+    retrain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL", help="Check only this cell, and train it again from nothing (repeatable)."
+        ),
+    ] = None,
+) -> None:
+    """Play every finished policy again and check every file's hash: do the reported numbers come back?"""
+    from dataclasses import asdict
+
+    from amago_suite.runner import available_cores
+    from amago_suite.verify import verify as verify_grid
+
+    grid = _planned(suite, smoke)
+    with _resumable(), _spinner(f"verifying {grid.suite}") as say:
+        reports = verify_grid(
+            grid,
+            cores=cores or available_cores(),
+            retrain=retrain or (),
+            on_report=lambda report, done, of: say(f"verifying {grid.suite}: {done} of {of}"),
+        )
+    differing = [report for report in reports if report.differences]
+    first = f"{differing[0].label}: {differing[0].differences[0]}" if differing else None
+    checked = [report for report in reports if not report.skipped]
+    if as_json:
+        _print_json(
+            {
+                "suite": grid.suite,
+                "checked": len(checked),
+                "differing": len(differing),
+                "first_difference": first,
+                "cells": [{**asdict(report), "result": report.result} for report in reports],
+            }
+        )
+    else:
+        shown = reports if len(reports) <= 60 else [r for r in reports if r.result != "same"]
+        _print_table(
+            ["environment", "architecture", "seed", "checks", "seconds", "result", ""],
+            [
+                [
+                    *(r.environment, r.architecture, str(r.seed)),
+                    *(", ".join(r.checks), f"{r.seconds:.1f}", r.result),
+                    "; ".join([*r.differences, *([r.skipped] if r.skipped else []), *r.notes]),
+                ]
+                for r in shown
+            ],
+        )
+        rest = len(reports) - len(checked)
+        print(
+            f"\n{grid.suite}: {len(checked)} {'run' if len(checked) == 1 else 'runs'} checked, {len(differing)} differ"
+            + (f"; {rest} not checked" if rest else "")
+        )
+    if first is not None:
+        print(f"error: {first}", file=sys.stderr)
+        raise typer.Exit(FAILED)
+
+
+@app.command(hidden=True)
+def verify_cell(
+    folder: CellFolder,
+    result: Annotated[Path, typer.Option()],
+    retrain: Annotated[bool, typer.Option("--retrain")] = False,
+) -> None:
+    """One cell of `verify`, in a process of its own."""
+    from dataclasses import asdict
+
+    from amago_suite.files import write_json
+    from amago_suite.verify_cell import verify_cell as check_one
+
+    with _resumable():
+        write_json(result, asdict(check_one(folder, retrain=retrain)), durable=False)
+
+
+@app.command()
 def envs(
     env_id: Annotated[str | None, typer.Argument(help="Show this one in full.")] = None, as_json: Json = False
 ) -> None:
@@ -270,6 +351,19 @@ def _planned(suite: str, smoke: bool) -> Any:
     from amago_suite.grid import plan
 
     return plan(suite, smoke=smoke)
+
+
+@contextlib.contextmanager
+def _spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """Something that moves on a terminal, and nothing elsewhere. Gives a function that changes the text."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status(text) as status:
+        yield status.update
 
 
 def _print_json(content: Any) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amago.errors import AmagoError, ConfigurationError
-from amago.files import sha256
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_record, write_json, write_text
@@ -102,7 +101,8 @@ def load_experiment(cell: Cell, work: Path) -> Experiment:
         cell: trained.
         work: an empty folder for what an experiment writes.
     """
-    from amago_suite.build import apply_gin, build_experiment, limit_threads
+    from amago_suite.build import apply_gin, build_experiment
+    from amago_suite.process import limit_threads
 
     limit_threads(cell.threads)
     apply_gin(cell)
@@ -117,7 +117,9 @@ def load_experiment(cell: Cell, work: Path) -> Experiment:
 def run_episodes(cell: Cell) -> list[dict[str, Any]]:
     """The rows of the cell's evaluation, one an episode."""
     from amago_suite.build import environment_maker
+    from amago_suite.process import prepare_process
 
+    prepare_process(cell)
     settings = cell.evaluation
     with tempfile.TemporaryDirectory(prefix="amago-evaluate-") as work:
         experiment = load_experiment(cell, Path(work))
@@ -133,28 +135,27 @@ def run_episodes(cell: Cell) -> list[dict[str, Any]]:
     return list(result.episodes)
 
 
+def episodes_text(cell: Cell, rows: list[dict[str, Any]]) -> str:
+    """The content of episodes.csv."""
+    columns = (*COLUMNS, *_metrics(rows))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        full = {**row, **_names(cell)}
+        writer.writerow([_text(full.get(column)) for column in columns])
+    return out.getvalue()
+
+
 def write_results(cell: Cell, rows: list[dict[str, Any]], diverged: str | None) -> None:
     """Write both files; evaluation.json last, because it says that the episodes are whole."""
     from amago_suite import provenance
 
-    metrics = sorted({key for row in rows for key in row} - set(COLUMNS))
-    constant = {
-        "suite": cell.suite,
-        "environment": cell.environment,
-        "architecture": cell.architecture,
-        "seed": cell.seed,
-    }
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, *metrics])
-    for row in rows:
-        full = {**row, **constant}
-        writer.writerow([_text(full.get(column)) for column in (*COLUMNS, *metrics)])
-    write_text(cell.episodes, out.getvalue())
+    write_text(cell.episodes, episodes_text(cell, rows))
     write_json(
         cell.evaluation_file,
         {
-            **constant,
+            **_names(cell),
             "train_hash": cell.train_hash,
             "evaluation_hash": cell.evaluation_hash,
             "budget": {"epochs": cell.budget_epochs},
@@ -162,15 +163,30 @@ def write_results(cell: Cell, rows: list[dict[str, Any]], diverged: str | None) 
             "actors": cell.evaluation.actors,
             "greedy": cell.evaluation.greedy,
             "evaluation_seed": cell.evaluation.seed,
-            "means": {name: _mean(rows, name) for name in ("return", "length", "success", *metrics)},
+            "means": {name: _mean(rows, name) for name in ("return", "length", "success", *_metrics(rows))},
             "diverged": diverged,
-            "policy_sha256": sha256(cell.policy),
-            "episodes_sha256": sha256(cell.episodes),
+            "policy_sha256": provenance.digest(cell.policy),
+            "episodes_sha256": provenance.digest(cell.episodes),
             **provenance.software(),
             "hardware": provenance.hardware(),
             "host": provenance.host(),
         },
     )
+
+
+def _names(cell: Cell) -> dict[str, Any]:
+    """The columns that are the same in every row of a cell."""
+    return {
+        "suite": cell.suite,
+        "environment": cell.environment,
+        "architecture": cell.architecture,
+        "seed": cell.seed,
+    }
+
+
+def _metrics(rows: list[dict[str, Any]]) -> list[str]:
+    """What the environment logged beside the fixed columns."""
+    return sorted({key for row in rows for key in row} - set(COLUMNS))
 
 
 def _text(value: Any) -> str:

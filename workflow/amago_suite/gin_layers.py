@@ -36,8 +36,9 @@ RESERVED = {
         "seed": "set seeds in the suite file",
         "force_reset_train_envs_every": "set segment_epochs in the suite file",
         "ckpt_interval": "set checkpoint.every_epochs in the suite file",
-        "ckpt_interval_minutes": "set checkpoint.every_epochs in the suite file",
+        "ckpt_interval_minutes": "set checkpoint.every_minutes in the suite file",
         "keep_last_checkpoints": "set checkpoint.keep in the suite file",
+        "deterministic": "set deterministic in the suite file",
         **dict.fromkeys(
             (
                 "run_name",

@@ -232,6 +232,7 @@ class _Planner:
             evaluation_hash="",
             folder=Path(),
             imports=bindings.imports,
+            deterministic=self.content.get("deterministic", defaults("suite")["deterministic"]),
         )
 
     def cell(self, template: Cell, seed: int) -> Cell:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amago import TRAINING_VERSION
+from amago.files import sha256
 from amago_suite.paths import ROOT
 
 #: Packages whose version can change a result.
@@ -35,8 +36,10 @@ def _git(*arguments: str) -> str:
 
 
 def software() -> dict[str, Any]:
-    """Code, versions and torch's build."""
+    """Code, versions, torch's build, and whether this process's kernels repeat to the bit."""
     import torch
+
+    from amago.determinism import determinism
 
     packages = {}
     for name in _PACKAGES:
@@ -49,6 +52,7 @@ def software() -> dict[str, Any]:
         "training_version": TRAINING_VERSION,
         "engine": "host",
         "image": None,
+        "deterministic": determinism(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "python": platform.python_version(),
         "packages": packages,
         "torch": {
@@ -68,6 +72,11 @@ def hardware() -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cpu": _cpu_model(), "gpu": gpu, "platform": platform.platform()}
+
+
+def digest(path: Path) -> str | None:
+    """SHA-256 of a file, None where there is none."""
+    return sha256(path) if path.is_file() else None
 
 
 def host() -> str:

@@ -177,16 +177,17 @@ class _Attempt:
 
     def train(self) -> str | None:
         """Train to the budget. Returns why the run diverged, if it did."""
-        from amago_suite.build import RUN_NAME, apply_gin, build_experiment, limit_threads
+        from amago_suite.build import RUN_NAME, apply_gin, build_experiment
+        from amago_suite.process import prepare_process
 
         cell = self.cell
-        limit_threads(cell.threads)
+        prepare_process(cell)
         apply_gin(cell)
         self.experiment = experiment = build_experiment(
             cell, state=cell.state, log_dir=cell.folder, resume="auto", on_epoch_end=self.say
         )
         experiment.start()
-        shutil.copyfile(cell.state / RUN_NAME / "config.txt", cell.folder / "config.txt")
+        shutil.copyfile(cell.state / RUN_NAME / "config.txt", cell.config)
         if experiment.epoch > cell.budget_epochs:
             raise ConfigurationError(too_small(cell, experiment.epoch))
         if experiment.epoch:
@@ -210,7 +211,6 @@ class _Attempt:
 
     def write_provenance(self, diverged: str | None) -> None:
         """The last thing of a finished run: whoever finds it finds a whole policy too."""
-        from amago.files import sha256
         from amago_suite import provenance
 
         assert self.experiment is not None
@@ -232,7 +232,10 @@ class _Attempt:
                 "parameters": parameters,
                 "diverged": diverged,
                 **({"imports": list(cell.imports)} if cell.imports else {}),
-                "policy_sha256": sha256(cell.policy),
+                "policy_sha256": provenance.digest(cell.policy),
+                "progress_sha256": provenance.digest(cell.progress),
+                "metrics_sha256": provenance.digest(cell.metrics),
+                "config_sha256": provenance.digest(cell.config),
                 **provenance.software(),
                 "hardware": provenance.hardware(),
                 "hosts": sorted({attempt.host for attempt in attempts}),

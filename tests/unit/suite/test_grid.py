@@ -71,10 +71,14 @@ def test_budget_and_evaluation_change_only_the_evaluation(
 def test_names_and_checkpoints_change_no_hash(grid_of: Planner) -> None:
     """Renaming an environment, or saving more often, is not another run."""
     text = BASE.format(**DEFAULTS).replace("id: tmaze-passive", "id: tmaze-passive, name: short")
-    (cell,) = grid_of(text + "checkpoint: { every_epochs: 1 }\n")
+    (cell,) = grid_of(text + "checkpoint: { every_epochs: 1, every_minutes: 0.5, keep: 4 }\n")
     assert (cell.train_hash, cell.evaluation_hash) == hashes(grid_of)
     assert cell.environment == "short"
-    assert cell.checkpoints.every_epochs == 1
+    assert (cell.checkpoints.every_epochs, cell.checkpoints.every_minutes, cell.checkpoints.keep) == (
+        1,
+        0.5,
+        4,
+    )
 
 
 def test_layers_end_with_the_suite(grid_of: Planner) -> None:

@@ -60,6 +60,9 @@ GOOD = {
         ),
         ({"evaluation": {"greedy": "yes"}}, "evaluation.greedy: must be true or false, got 'yes'"),
         ({"threads": 0}, "threads: must be at least 1, got 0"),
+        ({"checkpoint": {"every_minutes": -1}}, "checkpoint.every_minutes: must be at least 0, got -1"),
+        ({"checkpoint": {"keep": 0}}, "checkpoint.keep: must be at least 1, got 0"),
+        ({"deterministic": 1}, "deterministic: must be true or false, got 1"),
     ],
 )
 def test_a_wrong_value_is_named(changes: dict[str, Any], said: str, write_suite: Callable[..., Path]) -> None:
