@@ -185,14 +185,16 @@ def tables(
 ) -> None:
     """Tables and report from what is finished so far, in results/SUITE/partial/."""
     from amago_suite.grid import read_plan
-    from amago_suite.report import write_report
+    from amago_suite.report import write_figures, write_report
     from amago_suite.tables import write_tables
 
     if plan_file is None and suite is None:
         raise ConfigurationError("which suite? `amago-suite tables SUITE`")
     grid = read_plan(plan_file) if plan_file is not None else _planned(str(suite), smoke)
     result = write_tables(grid.folder, grid, partial=not complete)
-    write_report(grid.folder, grid, partial=not complete)
+    write_report(grid.folder, grid, partial=not complete, tables=result)
+    if complete:
+        write_figures(grid.folder, result)
     if as_json:
         _print_json({"folder": str(result.folder), "missing": result.missing, "partial": result.partial})
     elif not quiet:
@@ -278,6 +280,22 @@ def verify_cell(
 
     with _resumable():
         write_json(result, asdict(check_one(folder, retrain=retrain)), durable=False)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="results/SUITE, or a folder that holds tables.")],
+    b: Annotated[Path, typer.Argument(help="The other one: another suite, commit or image.")],
+    as_json: Json = False,
+) -> None:
+    """Which scores moved from A to B, and whether by more than the noise of the seeds."""
+    from amago_suite.compare import compare_suites
+
+    found = compare_suites(a, b)
+    if as_json:
+        _print_json({"rows": found.rows, "only_a": found.only_a, "only_b": found.only_b})
+    else:
+        print(found.markdown)
 
 
 @app.command()

@@ -8,8 +8,12 @@ rule tables:
         episodes=[cell.episodes for cell in GRID],
         provenances=[cell.provenance for cell in GRID],
     output:
+        episodes=dag.pattern(GRID, "tables", "episodes.parquet"),
         runs=dag.pattern(GRID, "tables", "runs.csv"),
         scores=dag.pattern(GRID, "tables", "scores.csv"),
+        aggregate=dag.pattern(GRID, "tables", "aggregate.csv"),
+        comparisons=dag.pattern(GRID, "tables", "comparisons.csv"),
+        costs=dag.pattern(GRID, "tables", "costs.csv"),
         missing=dag.pattern(GRID, "tables", "missing.csv"),
         markdown=dag.pattern(GRID, "tables", "scores.md"),
         report=dag.pattern(GRID, "report.html"),
