@@ -65,11 +65,17 @@ def load_without_running(path: Path, device: torch.device) -> Any:
         CheckpointError: absent, unreadable, or it holds anything else.
     """
     try:
+        with open(path, "rb") as handle:
+            # Older forms (a bare pickle, a tar) take other ways through torch; nothing of ours has them.
+            if handle.read(4) != b"PK\x03\x04":
+                raise CheckpointError(f"{path}: not a file of tensors (torch.save writes a zip)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
+    except CheckpointError:
+        raise
     except Exception as error:
         # The restricted unpickler follows the bytes, and raises whatever they lead it to.
         raise CheckpointError(

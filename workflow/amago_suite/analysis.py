@@ -135,7 +135,8 @@ def _find(record: dict[str, Any], *paths: str) -> Any:
 
 def _as(kind: type, value: Any) -> Any:
     """``value`` as int or float, ``None`` where it is neither a finite number nor there."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+    # A comparison, because numpy knows no integer beyond 64 bits; NaN fails it too.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1e18 < value < 1e18:
         return None
     return kind(value)
 

@@ -193,8 +193,14 @@ def _split(path: Path) -> tuple[bytes, bytes, int]:
     if body and not body.endswith(b"\n"):
         body += b"\n"
     rows = body.count(b"\n")
-    if b'"' in body and sum(1 for _ in csv.reader(io.StringIO(body.decode()))) != rows:
-        raise DataError(f"{path}: a quoted field holds a line break")
+    try:
+        names = next(csv.reader([header.decode()]), [])
+        if b'"' in body and sum(1 for _ in csv.reader(io.StringIO(body.decode()))) != rows:
+            raise DataError(f"{path}: a quoted field holds a line break")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: malformed: {error}") from error
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: malformed: a column is there twice")
     return header, body, rows
 
 

@@ -8,8 +8,10 @@ and what its hash covers: comments, order and spelling of names change nothing.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import math
 import pkgutil
 import tokenize
@@ -28,6 +30,7 @@ from amago_suite.imports import import_modules, is_own
 #: Far beyond what a person writes, and little enough that no macro of macros can fill the memory.
 _MOST_BYTES = 2**20
 _MOST_VALUES = 100_000
+_MOST_STRINGS = 200
 
 #: Parameters that the pipeline fills in, and where a person sets them instead.
 RESERVED = {
@@ -123,6 +126,7 @@ def parse_layer(text: str, source: str) -> Layer:
     parser = None
     line = 1
     try:
+        _check_strings(text)
         parser = config_parser.ConfigParser(text, _Delegate())
         for statement in parser:
             line = statement.location.line_num
@@ -240,6 +244,16 @@ class Bindings:
             except TypeError as error:
                 raise ConfigurationError(f"{source}: a list or mapping cannot be a key") from error
         return value
+
+
+def _check_strings(text: str) -> None:
+    """gin evaluates adjacent strings again with every one of them: a few thousand take minutes."""
+    adjacent = 0
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):  # the parser itself says where
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            adjacent = adjacent + 1 if token.type == tokenize.STRING else 0
+            if adjacent > _MOST_STRINGS:
+                raise ConfigurationError(f"more than {_MOST_STRINGS} strings side by side")
 
 
 def _first_line(message: object) -> str:

@@ -142,6 +142,8 @@ def read_rows(path: Path, table: Table) -> list[Row]:
             records = list(csv.DictReader(file))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; write the tables first") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: malformed: {error}") from error
     rows: list[Row] = []
     for record in records:
         if record.keys() != set(table.header):
