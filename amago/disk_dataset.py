@@ -23,6 +23,7 @@ import torch
 
 from amago.errors import CheckpointError, ConfigurationError, DataError
 from amago.files import fsync_folder, make_folder, sha256, storage_errors
+from amago.gin_names import explains_required
 from amago.hindsight import FrozenTraj, NoOpRelabeler
 from amago.loading import PADDED_SAMPLING, Batch, RLData, RLDataset, rows_to_rldata
 from amago.npz_import import converted_npz
@@ -41,6 +42,7 @@ class _Held:
     skip: int = 0
 
 
+@explains_required
 @gin.configurable(module="amago.loading")
 class DiskTrajDataset(RLDataset):
     """Trajectories on disk, sampled uniformly.

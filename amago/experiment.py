@@ -22,8 +22,8 @@ from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
 from amago.errors import CheckpointError, ConfigurationError, TrainingInterrupted
 from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
 from amago.experiment_settings import ExperimentSettings, check_settings
-from amago.files import link_or_copy, storage_errors, write_text
-from amago.gin_names import explain_required, operative_settings
+from amago.files import link_or_copy, make_folder, storage_errors, write_text
+from amago.gin_names import explain_required, explains_required, operative_settings
 from amago.interrupts import StopRequest
 from amago.loading import Batch, RLDataset
 from amago.policy_files import load_policy_weights, save_policy_weights
@@ -46,6 +46,7 @@ _ROW_METRICS = {
 }
 
 
+@explains_required
 @gin.configurable
 class Experiment(ExperimentSettings):
     """Trains one agent: collect, learn, validate, checkpoint, epoch after epoch.
@@ -151,7 +152,7 @@ class Experiment(ExperimentSettings):
         """Build environments, policy, optimiser and logs; restore the run if ``resume="auto"``."""
         if self.deterministic is not None:
             set_deterministic(self.deterministic, self.DEVICE)
-        self.run_folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.run_folder)
         if self.mode != "both":
             async_mode.prepare(self)
         elif self.processes.several:

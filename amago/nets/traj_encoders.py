@@ -5,7 +5,6 @@ Shapes: B sequences, L timesteps, D output size.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import gin
@@ -264,10 +263,9 @@ class TformerTrajEncoder(TrajEncoder):
             )
         reach = layers[0].attention_layer.self_attention.reach()
         if reach is not None and reach > max_seq_len:
-            warnings.warn(
+            raise ConfigurationError(
                 f"{attention_type.__name__}.window_size is {reach}, more than max_seq_len = {max_seq_len}: "
-                "it has no effect",
-                stacklevel=2,
+                "there is nothing to limit; make it smaller, or use VanillaAttention or FlashAttention"
             )
         self.tformer = transformer.Transformer(
             inp_dim=tstep_dim,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import Any
 
 import gin
 import pytest
+
+pytest.importorskip("wandb")
+from google.protobuf.message import DecodeError
 
 from tests.unit.core.small_run import configure, experiment
 
@@ -41,13 +46,24 @@ def records(path: Path) -> Iterator[Any]:
             yield record
 
 
+def finished(path: Path) -> list[Any]:
+    """All records; wandb's own process writes the last of them when a run has ended already."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(IndexError, DecodeError):
+            found = list(records(path))
+            if any(r.WhichOneof("record_type") == "exit" for r in found):
+                return found
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end")
+
+
 def key(item: Any) -> str:
     return item.key or "/".join(item.nested_key)
 
 
 def test_one_call_sends_settings_and_metrics(tmp_path: Path) -> None:
     """`log_to_wandb=True`: project, entity, group, the gin configuration under Config, the contract's names."""
-    pytest.importorskip("wandb")
     configure(**{"Agent.gamma": 0.97})
     run = experiment(
         tmp_path,
@@ -63,7 +79,7 @@ def test_one_call_sends_settings_and_metrics(tmp_path: Path) -> None:
     (file,) = (tmp_path / "run/wandb_logs").rglob("*.wandb")
     config: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
-    for record in records(file):
+    for record in finished(file):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             assert (record.run.project, record.run.entity) == ("my-project", "my-team")

@@ -486,10 +486,10 @@ def test_impossible_attention(build: Callable[[], Any], message: str) -> None:
         build()
 
 
-def test_window_without_effect_is_said() -> None:
-    """A window beyond the context works, as nothing, with a warning."""
+def test_window_without_effect_is_refused() -> None:
+    """A window beyond the context would do nothing: whoever set it meant something else."""
     gin.bind_parameter("SlidingWindowFlexAttention.window_size", 50)
-    with pytest.warns(UserWarning, match="window_size is 50, more than max_seq_len = 8"):
+    with pytest.raises(ConfigurationError, match="window_size is 50, more than max_seq_len = 8"):
         TformerTrajEncoder(DIM, 8, attention_type=tf.SlidingWindowFlexAttention)
 
 
