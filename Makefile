@@ -18,12 +18,13 @@ define HELP
 make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ARGS="--dry-run"
 make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
 make lint    check style, types and the workflow
+make torture kill small cells again and again, compare with one left alone       ARGS="--kills 30"
 make bench   run the benchmarks: a table each, and JSON                          ARGS=learning
 make lock    resolve the locked requirements again                               ARGS=--upgrade
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test lint bench lock clean
+.PHONY: help run test lint torture bench lock clean
 
 help:
 	@: $(info $(HELP))
@@ -40,6 +41,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python .ci/lint_workflow.py
+
+torture: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.torture.torture $(ARGS)
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)

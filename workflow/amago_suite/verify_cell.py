@@ -174,7 +174,7 @@ def retraining_differs(cell: Cell) -> Iterator[str]:
             yield f"retrained: training failed: {failure.get('error', f'exit code {code}')}"
             return
         yield from weights_differ(cell.policy, again.policy)
-        stored, new = (_without_clocks(c.progress) for c in (cell, again))
+        stored, new = (without_clocks(c.progress) for c in (cell, again))
         if stored != new:
             yield f"retrained: progress.csv: {first_difference(stored, new)}"
         stored, new = cell.episodes.read_text(), _text_of(again)
@@ -228,7 +228,7 @@ def first_difference(stored: str, again: str) -> str:
     return "the values are equal, the bytes are not"
 
 
-def _without_clocks(path: Path) -> str:
+def without_clocks(path: Path) -> str:
     """progress.csv without the columns that a clock decides; empty where there is no file."""
     from amago.tracking import CLOCK_COLUMNS
 
