@@ -145,7 +145,7 @@ def test_a_learner_without_data_waits_and_can_be_stopped(tmp_path: Path) -> None
 
 
 def _two(start: Started, *arguments: Any) -> None:
-    """Two processes as ``accelerate launch --num_processes 2`` starts them, run to their end."""
+    """Two processes as ``torchrun --nproc_per_node 2`` starts them, run to their end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
