@@ -1,8 +1,9 @@
 """Several processes that train one policy: each on its own batch, with one averaged gradient.
 
 ``torchrun --nproc_per_node 2 script.py``, ``accelerate launch --multi_gpu script.py`` or any launcher
-that sets ``WORLD_SIZE`` and ``RANK`` starts them; the process group is accelerate's. Means over a batch (losses, running statistics) are taken over
-the batches of all processes, so that P processes with batches of B do what one with P x B does.
+that sets ``WORLD_SIZE`` and ``RANK`` starts them; the process group is accelerate's. Means over a batch
+(losses, running statistics) are taken over the batches of all processes, so that P processes with
+batches of B do what one with P x B does.
 A single process never imports accelerate.
 """
 
