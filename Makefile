@@ -58,9 +58,11 @@ clean:
 
 # The set-up. The core comes first because its locked setuptools builds what has no wheel: a build of
 # its own environment would fetch tools that no lock pins. torch comes without a hash because its
-# build differs from machine to machine.
+# build differs from machine to machine: alone at first, since locked packages ask for it, and at
+# last with what its build needs beyond the locks (a GPU's libraries).
 $(VENV)/run.stamp: $(PIPE).lock requirements/torch.txt pyproject.toml | $(BIN)/pip
 	@echo "Installing the locked requirements into $(VENV): once, a few minutes"
+	$(PIP) --no-deps --only-binary :all: -r requirements/torch.txt
 	$(PIP) $(WHEELS) -r $(CORE).lock
 	$(PIP) $(LOCKED) -r $(PIPE).lock
 	$(PIP) --only-binary :all: -r requirements/torch.txt
