@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from amago.errors import AmagoError, ConfigurationError, TrainingDiverged, TrainingInterrupted
+from amago.files import fsync_folder
 from amago_suite import records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
@@ -103,6 +104,8 @@ class _Attempt:
         if self.gave_up():
             return FAILED
         epoch = epochs_done(cell)
+        for folder in (cell.state, *cell.folder.absolute().parents[:-1][:4], cell.folder):
+            fsync_folder(folder)  # new ones: a checkpoint in a folder that a power loss takes is none
         attempt = self.attempts.begin(self.log, epoch, self.parent)
         handler = self.start_log()
         reason, code = "failed", FAILED
