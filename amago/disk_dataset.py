@@ -116,7 +116,9 @@ class DiskTrajDataset(RLDataset):
         assert self.action_format is not None
         converted = converted_npz(self.protected_folder, self.folder / "converted", self.action_format)
         self._protected = self._scan(self.protected_folder) + [_Held(Shard(p), p.name, "") for p in converted]
-        if self._role != "collect":
+        # A run that goes on takes what its checkpoint names; what lies beside may be torn.
+        goes_on = self._role != "learn" and getattr(experiment, "resume", "never") == "auto"
+        if self._role != "collect" and not goes_on:
             self._fifo = self._scan(self.fifo_folder)
             self._known = {h.name for h in self._fifo}
         self._index()

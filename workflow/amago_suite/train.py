@@ -82,6 +82,10 @@ class _QuietFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         return None
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
 
 class _Attempt:
     """What happens while the cell's lock is held."""
