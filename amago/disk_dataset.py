@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from amago.errors import CheckpointError, ConfigurationError, DataError
-from amago.files import fsync_folder, make_folder, sha256, storage_errors
+from amago.files import fsync_folder, is_name, make_folder, sha256, storage_errors
 from amago.gin_names import explains_required
 from amago.hindsight import FrozenTraj, NoOpRelabeler
 from amago.loading import PADDED_SAMPLING, Batch, RLData, RLDataset, rows_to_rldata
@@ -72,6 +72,10 @@ class DiskTrajDataset(RLDataset):
             raise ConfigurationError(
                 f"DiskTrajDataset.dset_max_size and dset_min_size must be at least 1, "
                 f"got {dset_max_size} and {dset_min_size}"
+            )
+        if not is_name(dset_name):
+            raise ConfigurationError(
+                f"DiskTrajDataset.dset_name must be the name of a folder, got {dset_name!r}"
             )
         self.dset_max_size = int(dset_max_size)
         self.dset_min_size = int(dset_min_size)
@@ -306,7 +310,7 @@ class DiskTrajDataset(RLDataset):
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"a checkpoint's list of replay files is damaged ({error!r})") from error
         for name, digest, skip in entries:
-            if not isinstance(name, str) or Path(name).name != name or "\0" in name or type(skip) is not int:
+            if not is_name(name) or type(skip) is not int:
                 raise CheckpointError(f"checkpoint names a replay file outside its folder: {name!r}")
             path = self.fifo_folder / name
             if (name, digest) not in self._verified:

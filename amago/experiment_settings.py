@@ -9,6 +9,7 @@ from typing import Any
 from amago.envs.actors import ENV_MODES
 from amago.envs.exploration import ExplorationWrapper
 from amago.errors import ConfigurationError
+from amago.files import is_name
 from amago.loading import PADDED_SAMPLING, RLDataset
 
 
@@ -248,9 +249,7 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 def _check_names(settings: dict[str, Any]) -> None:
     """A run's name is a folder's: it must not lead out of ``ckpt_base_dir``."""
-    name = settings["run_name"]
-    plain = isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")
-    _require(plain and not set(name) & set("\\\0\n"), "run_name", name, "the name of a folder")
+    _require(is_name(settings["run_name"]), "run_name", settings["run_name"], "the name of a folder")
 
 
 def _check_storage(settings: dict[str, Any]) -> None:

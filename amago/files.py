@@ -39,6 +39,12 @@ def storage_errors() -> Iterator[None]:
         ) from error
 
 
+def is_name(name: object) -> bool:
+    """Whether it names a file or folder in the folder where it is put, and nowhere else."""
+    plain = isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")
+    return plain and not set(str(name)) & set("\\\0\n")
+
+
 def make_folder(folder: Path) -> None:
     """``mkdir -p`` whose new folders survive a power loss."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: How AMAGO's .npz files name the array of an observation key.
 OBS_PREFIX = "_OBS_KEY_"
+#: Compressed zeros are a thousandth of what they unpack to.
+_MOST_BYTES = 4 * 2**30
 _ARRAYS = ("rl2s", "time_idxs", "rews", "dones", "actions")
 
 
@@ -160,9 +162,13 @@ class FrozenTraj:
             DataError: torn, foreign or pickled; names the file.
         """
         try:
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
+                    raise DataError("it unpacks to more than any trajectory")
             with np.load(path, allow_pickle=False) as arrays:
                 return FrozenTraj.from_dict(dict(arrays))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, DataError) as error:
+        except Exception as error:
+            # numpy and zipfile follow the bytes, and raise whatever they lead them to.
             raise DataError(
                 f"{path}: not a readable .npz trajectory ({error}); remove it from the buffer"
             ) from error

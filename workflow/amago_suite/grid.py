@@ -101,7 +101,7 @@ def suite_file(suite: str) -> Path:
             raise ConfigurationError(
                 f"unknown suite {suite!r}; {nearest(suite, known)} (or give a path to a .yaml file)"
             )
-    if not _NAME.fullmatch(path.stem) or path.suffix not in (".yaml", ".yml"):
+    if not _NAME.fullmatch(path.stem) or len(path.stem) > 64 or path.suffix not in (".yaml", ".yml"):
         raise ConfigurationError(
             f"{path.name!r} cannot name a suite: lower-case letters, digits and single hyphens, then .yaml"
         )
