@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,7 +62,7 @@ PHASES = (
 )
 #: What the next kill of a training aims at, and how often.
 AIMS = {"anywhere": 0.1, "rollout": 0.25, "learning": 0.3, "checkpoint": 0.35}
-PATIENCE = 30.0  # seconds to wait for a phase before killing wherever the process is
+PATIENCE = 4.0  # seconds to wait for a phase before killing wherever the process is
 
 
 @dataclass
@@ -329,7 +329,14 @@ def differences(calm: Path, tortured: Path) -> list[str]:
     return found
 
 
-def torture(folder: Path, kills: int, launcher: int, epochs: int, seed: int) -> list[Tortured]:
+def torture(
+    folder: Path,
+    kills: int,
+    launcher: int,
+    epochs: int,
+    seed: int,
+    architectures: Sequence[str] = ARCHITECTURES,
+) -> list[Tortured]:
     """The whole thing.
 
     Args:
@@ -338,16 +345,17 @@ def torture(folder: Path, kills: int, launcher: int, epochs: int, seed: int) -> 
         launcher: kills of `amago-suite run`.
         epochs: budget of the cells.
         seed: of the moments.
+        architectures: of the cells.
     """
-    suite = SUITE.format(architectures=", ".join(ARCHITECTURES), epochs=epochs, validation=VALIDATION_EVERY)
+    suite = SUITE.format(architectures=", ".join(architectures), epochs=epochs, validation=VALIDATION_EVERY)
     calm, rough = Desk(folder / "calm", suite), Desk(folder / "rough", suite)
     calm.run()
     # Writes every cell.yaml, and is the first to be killed.
-    streams = np.random.default_rng(seed).spawn(len(ARCHITECTURES) + 1)
-    cells = {name: Tortured(name) for name in ARCHITECTURES}
+    streams = np.random.default_rng(seed).spawn(len(architectures) + 1)
+    cells = {name: Tortured(name) for name in architectures}
     for _ in range(launcher):
         kill_launcher(rough, cells, streams[-1])
-    while not all((rough.cell(name) / "cell.yaml").exists() for name in ARCHITECTURES):
+    while not all((rough.cell(name) / "cell.yaml").exists() for name in architectures):
         kill_launcher(rough, cells, streams[-1])
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda c, rng: torture_cell(rough, c, kills, rng), cells.values(), streams))
@@ -384,13 +392,21 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="of each cell")
     parser.add_argument("--launcher", type=int, default=5, help="kills of `amago-suite run`")
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="write everything here")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="amago-torture-") as folder:
-        cells = torture(Path(folder), options.kills, options.launcher, options.epochs, options.seed)
+        cells = torture(
+            Path(folder),
+            options.kills,
+            options.launcher,
+            options.epochs,
+            options.seed,
+            options.architectures,
+        )
     seconds = round(time.monotonic() - began)
     Console(width=160).print(table(cells, options.markdown))
     wrong = [f"{cell.cell}: {text}" for cell in cells for text in cell.differences]
