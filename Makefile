@@ -19,12 +19,14 @@ make run     set up, train and evaluate every cell of a suite, print its table  
 make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
 make lint    check style, types and the workflow
 make torture kill small cells again and again, compare with one left alone       ARGS="--kills 30"
+make fuzz    feed 100,000 hostile files to every reader, print what came of them   ARGS="--only gin"
+make audit   compare the locks with known advisories, write an SBOM of each
 make bench   run the benchmarks: a table each, and JSON                          ARGS=learning
 make lock    resolve the locked requirements again                               ARGS=--upgrade
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test lint torture bench lock clean
+.PHONY: help run test lint torture fuzz audit bench lock clean
 
 help:
 	@: $(info $(HELP))
@@ -44,6 +46,12 @@ lint: $(VENV)/dev.stamp
 
 torture: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.torture.torture $(ARGS)
+
+fuzz: $(VENV)/dev.stamp
+	nice -n 15 $(BIN)/python -W ignore -m tests.fuzz $(ARGS)
+
+audit: $(VENV)/dev.stamp
+	$(BIN)/python .ci/audit.py
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
