@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from amago.errors import AmagoError
-from tests.fuzz.targets import Target
+from tests.fuzz.kinds import Target
 from tests.fuzz.watch import now, watched
 
 

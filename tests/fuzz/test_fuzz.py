@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.fuzz import fuzz
-from tests.fuzz.targets import Target, targets
+from tests.fuzz.kinds import Target
+from tests.fuzz.targets import targets
 from tests.fuzz.watch import bounded_memory
 
 NAMES = [
