@@ -36,7 +36,7 @@ def number(value: float | None, beside: float | None = None) -> str:
         return NONE
     size = max(abs(value), abs(beside or 0.0))
     decimals = 3 if size < 1 else max(2 - math.floor(math.log10(size)), 0)
-    return f"{value:,.{decimals}f}"
+    return f"{value:z,.{decimals}f}"  # z: no minus before a zero
 
 
 def with_interval(row: Row, estimate: str = "mean") -> str:
