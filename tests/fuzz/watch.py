@@ -61,6 +61,8 @@ _alarms = 0
 
 def _too_long(number: int, frame: FrameType | None) -> None:
     global _alarms
+    if not _watching:  # it came while the last reader ended
+        return
     _alarms += 1
     # A machine that was busy or asleep is no reader that hangs; one that waits for ever is.
     if time.process_time() - _began < SECONDS / 4 and _alarms < 12:
