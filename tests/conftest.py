@@ -47,6 +47,12 @@ def _missing_gpu() -> str | None:
     return None if torch.cuda.is_available() else "torch sees no CUDA device"
 
 
+def _missing_slurm() -> str | None:
+    from tests.slurm.cluster import missing_here
+
+    return missing_here()
+
+
 def _answers(command: list[str], hint: str) -> str | None:
     """None when the command exits with 0, otherwise what is missing, in one line."""
     path = shutil.which(command[0])
@@ -65,7 +71,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "gpu": _missing_gpu,
     "docker": lambda: _answers(["docker", "info"], "start a Docker engine"),
     "apptainer": lambda: _answers(["apptainer", "--version"], "install Apptainer"),
-    "slurm": lambda: _answers(["sinfo", "--noheader"], "run on a machine of a SLURM cluster"),
+    "slurm": _missing_slurm,
 }
 
 
