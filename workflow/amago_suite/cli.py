@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from amago.errors import AmagoError, ConfigurationError
-from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
-from amago_suite.imports import allow_imports
+from amago_suite import upkeep
+from amago_suite.command_line import (
+    AllowImports,
+    CellFolder,
+    Json,
+    Smoke,
+    Suite,
+    output,
+    planned,
+    print_json,
+    print_table,
+    resumable,
+    spinner,
+)
+from amago_suite.exits import DONE, FAILED, USAGE
 
 app = typer.Typer(
     name="amago-suite",
@@ -23,19 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(upkeep.app)
 
-Suite = Annotated[str, typer.Argument(help="A suite in config/suites/, or a path to a YAML file.")]
-Smoke = Annotated[bool, typer.Option("--smoke", help="The small size that the suite states.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-CellFolder = Annotated[Path, typer.Argument(help="results/SUITE/ENVIRONMENT/ARCHITECTURE/seed_N")]
-AllowImports = Annotated[
-    bool,
-    typer.Option(
-        "--allow-imports",
-        help="Let gin files import modules of other packages, which runs their code.",
-        callback=lambda allowed: allow_imports(allowed) or allowed,
-    ),
-]
 Log = Annotated[str | None, typer.Option(hidden=True, help="Where the output goes, for the record.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]
 
@@ -51,16 +50,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(DONE)
-
-
-@contextlib.contextmanager
-def _resumable() -> Iterator[None]:
-    """A stop that comes before or after the training loop can be gone on from like any other."""
-    try:
-        yield
-    except KeyboardInterrupt as error:  # TrainingInterrupted is one
-        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
-        raise typer.Exit(RESUMABLE) from error
 
 
 def _fail(error: AmagoError, code: int) -> None:
@@ -81,7 +70,7 @@ def train(folder: CellFolder, parent: Parent = None, log: Log = None, imports: A
     """Train one cell by hand, exactly as a suite would."""
     from amago_suite.train import train as train_cell
 
-    with _resumable():
+    with resumable():
         raise typer.Exit(train_cell(folder, parent=parent, log=log))
 
 
@@ -92,7 +81,7 @@ def evaluate(
     """Evaluate one trained cell by hand, exactly as a suite would."""
     from amago_suite.evaluate import evaluate as evaluate_cell
 
-    with _resumable():
+    with resumable():
         raise typer.Exit(evaluate_cell(folder, parent=parent, log=log))
 
 
@@ -107,9 +96,9 @@ def check(suite: Suite, smoke: Smoke = False, as_json: Json = False, imports: Al
     grid = plan(suite, smoke=smoke)
     checked = check_grid(grid)
     if as_json:
-        _print_json([asdict(row) for row in checked])
+        print_json([asdict(row) for row in checked])
     else:
-        _print_table(
+        print_table(
             ["environment", "architecture", "parameters", "seconds", "result"],
             [
                 [c.environment, c.architecture, f"{c.parameters or 0:,}", f"{c.seconds:.1f}", c.error or "ok"]
@@ -140,11 +129,11 @@ def status(
     from amago_suite.display import clock, status_table
     from amago_suite.status import Overview, Watcher
 
-    grid = _planned(suite, smoke)
+    grid = planned(suite, smoke)
     watcher = Watcher(grid)
     if as_json:
         overview = watcher.look()
-        _print_json(
+        print_json(
             {
                 "suite": grid.suite,
                 "counts": overview.count(),
@@ -163,7 +152,7 @@ def status(
         table = status_table(look, every=every or len(grid) <= 60)
         return Group(table, f"\n{grid.suite}: {counts}{ends}")
 
-    console = _console()
+    console = output()
     if not watch:
         console.print(view())
         return
@@ -190,13 +179,13 @@ def tables(
 
     if plan_file is None and suite is None:
         raise ConfigurationError("which suite? `amago-suite tables SUITE`")
-    grid = read_plan(plan_file) if plan_file is not None else _planned(str(suite), smoke)
+    grid = read_plan(plan_file) if plan_file is not None else planned(str(suite), smoke)
     result = write_tables(grid.folder, grid, partial=not complete)
     write_report(grid.folder, grid, partial=not complete, tables=result)
     if complete:
         write_figures(grid.folder, result)
     if as_json:
-        _print_json({"folder": str(result.folder), "missing": result.missing, "partial": result.partial})
+        print_json({"folder": str(result.folder), "missing": result.missing, "partial": result.partial})
     elif not quiet:
         print(result.markdown)
 
@@ -222,8 +211,8 @@ def verify(
     from amago_suite.runner import available_cores
     from amago_suite.verify import verify as verify_grid
 
-    grid = _planned(suite, smoke)
-    with _resumable(), _spinner(f"verifying {grid.suite}") as say:
+    grid = planned(suite, smoke)
+    with resumable(), spinner(f"verifying {grid.suite}") as say:
         reports = verify_grid(
             grid,
             cores=cores or available_cores(),
@@ -234,7 +223,7 @@ def verify(
     first = f"{differing[0].label}: {differing[0].differences[0]}" if differing else None
     checked = [report for report in reports if not report.skipped]
     if as_json:
-        _print_json(
+        print_json(
             {
                 "suite": grid.suite,
                 "checked": len(checked),
@@ -245,7 +234,7 @@ def verify(
         )
     else:
         shown = reports if len(reports) <= 60 else [r for r in reports if r.result != "same"]
-        _print_table(
+        print_table(
             ["environment", "architecture", "seed", "checks", "seconds", "result", ""],
             [
                 [
@@ -278,7 +267,7 @@ def verify_cell(
     from amago_suite.files import write_json
     from amago_suite.verify_cell import verify_cell as check_one
 
-    with _resumable():
+    with resumable():
         write_json(result, asdict(check_one(folder, retrain=retrain)), durable=False)
 
 
@@ -293,7 +282,7 @@ def compare(
 
     found = compare_suites(a, b)
     if as_json:
-        _print_json({"rows": found.rows, "only_a": found.only_a, "only_b": found.only_b})
+        print_json({"rows": found.rows, "only_a": found.only_a, "only_b": found.only_b})
     else:
         print(found.markdown)
 
@@ -317,20 +306,20 @@ def envs(
             "licence": spec.licence,
         }
         if as_json:
-            _print_json({**facts, "params": spec.params})
+            print_json({**facts, "params": spec.params})
             return
         for key, value in facts.items():
             print(f"{key:>12}  {value}")
         if spec.parameters:
             print()
-            _print_table(
+            print_table(
                 ["parameter", "default", "allowed", "meaning"],
                 [[name, str(p.default), p.allowed, p.doc] for name, p in spec.parameters.items()],
             )
         return
     specs = [envs_suite.get(name) for name in envs_suite.ids()]
     if as_json:
-        _print_json(
+        print_json(
             [
                 {
                     "id": s.id,
@@ -343,7 +332,7 @@ def envs(
             ]
         )
         return
-    _print_table(
+    print_table(
         ["id", "family", "horizon", "score", "description"],
         [[s.id, s.family, str(s.horizon({})), s.score.metric, s.description] for s in specs],
     )
@@ -360,49 +349,6 @@ def architectures(as_json: Json = False) -> None:
         first = (ARCHITECTURES / f"{name}.gin").read_text().splitlines()[0]
         rows.append({"id": name, "description": first.lstrip("# ").strip()})
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _print_table(["id", "description"], [[row["id"], row["description"]] for row in rows])
-
-
-def _planned(suite: str, smoke: bool) -> Any:
-    from amago_suite.grid import plan
-
-    return plan(suite, smoke=smoke)
-
-
-@contextlib.contextmanager
-def _spinner(text: str) -> Iterator[Callable[[str], None]]:
-    """Something that moves on a terminal, and nothing elsewhere. Gives a function that changes the text."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda text: None
-        return
-    with console.status(text) as status:
-        yield status.update
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2))
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(value) for value in row))
-    _console().print(table)
-
-
-def _console() -> Any:
-    """Standard output; into a file or a pipe, a row stays one line, however long."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=250)
+    print_table(["id", "description"], [[row["id"], row["description"]] for row in rows])

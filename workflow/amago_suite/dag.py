@@ -12,6 +12,7 @@ from typing import Any
 from amago.errors import AmagoError
 from amago_suite.cell import Cell
 from amago_suite.exits import USAGE
+from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan, read_plan
 from amago_suite.identity import digest
 from amago_suite.imports import allow_imports
@@ -85,6 +86,8 @@ def on_start(grid: Grid) -> None:
     write_owner(grid)
     for cell, where in prepare(grid):
         print(f"{cell.label}: settings changed; its old results are in {shown(where)}", file=sys.stderr)
+    if anew := to_train_anew(grid):
+        print(anew_notice(anew), file=sys.stderr)
 
 
 def on_success(grid: Grid) -> None:

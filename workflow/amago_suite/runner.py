@@ -18,6 +18,7 @@ from amago.errors import AmagoError
 from amago_suite.dag import PLAN_VARIABLE
 from amago_suite.display import REFRESH, Display
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
+from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan
 from amago_suite.imports import imports_allowed
 from amago_suite.locks import die_with_parent
@@ -89,6 +90,8 @@ def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Con
             console.print("An earlier run was killed; its lock is removed and it goes on where it was.")
     for cell, where in prepare(grid):
         console.print(f"{cell.label}: settings changed; its old results are in {shown(where)}", markup=False)
+    if anew := to_train_anew(grid):
+        console.print(anew_notice(anew), markup=False)
     return _Run(grid, command, _slots(grid, command), console).wait()
 
 

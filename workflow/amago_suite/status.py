@@ -11,6 +11,7 @@ from typing import Any
 
 from amago_suite.cell import Cell
 from amago_suite.files import read_record
+from amago_suite.freeing import is_freed
 from amago_suite.grid import Grid
 from amago_suite.locks import is_alive, read_owner
 from amago_suite.progress import last_row, number
@@ -72,7 +73,7 @@ def cell_status(cell: Cell) -> CellStatus:
     if alive and cell.provenance.exists():
         epochs, each = _trained(cell)
         return CellStatus(cell, "evaluating", epochs, seconds_per_epoch=each)
-    row = last_row(cell.progress)
+    row = last_row(cell.progress) if alive or not is_freed(cell) else None
     epoch = int(row["epoch"]) + 1 if row else 0
     speed = number(row, "env_steps_per_second")
     seconds = number(row, "wall_seconds")

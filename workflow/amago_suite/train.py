@@ -20,6 +20,7 @@ from amago_suite import records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_record, write_json
+from amago_suite.freeing import begin_anew
 from amago_suite.locks import RunLock, die_with_parent
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class _Attempt:
         self.check_identity()
         if self.gave_up():
             return FAILED
+        if begin_anew(cell):
+            print(f"{cell.label}: its checkpoints were freed; training from the start", flush=True)
         epoch = epochs_done(cell)
         for folder in (cell.state, *cell.folder.absolute().parents[:-1][:4], cell.folder):
             fsync_folder(folder)  # new ones: a checkpoint in a folder that a power loss takes is none
