@@ -6,7 +6,7 @@ without the suite file that it came from.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 
 from amago.errors import ConfigurationError
 from amago_suite.identity import evaluation_hash, train_hash
+from amago_suite.resources import DEFAULTS, Resources, merge
 
 CELL_FILE = "cell.yaml"
 
@@ -63,6 +64,7 @@ class Cell:
     folder: Path  #: results/{suite}/{environment}/{architecture}/seed_{seed}
     imports: tuple[str, ...] = ()  #: modules that the gin layers import, beyond this project's own
     deterministic: bool = False  #: kernels on a GPU; in no hash, like the machine that a run lands on
+    resources: dict[str, Resources] = field(default_factory=lambda: dict(DEFAULTS))  #: of each rule's job
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -72,6 +74,10 @@ class Cell:
     def label(self) -> str:
         """How messages name the cell."""
         return f"{self.environment} / {self.architecture} / seed {self.seed}"
+
+    def cpus(self, rule: str) -> int:
+        """CPUs of this cell's job of a rule."""
+        return self.resources[rule].cpus or self.threads
 
     @property
     def state(self) -> Path:
@@ -130,6 +136,7 @@ class Cell:
             "budget": {"epochs": self.budget_epochs},
             "checkpoint": {k: v for k, v in asdict(self.checkpoints).items() if v is not None},
             "evaluation": asdict(self.evaluation),
+            "resources": {rule: asdict(resources) for rule, resources in self.resources.items()},
             "train_hash": self.train_hash,
             "evaluation_hash": self.evaluation_hash,
             **({"imports": list(self.imports)} if self.imports else {}),
@@ -198,6 +205,7 @@ def read_cell(folder: Path) -> Cell:
         folder=Path(folder),
         imports=tuple(data.get("imports", ())),
         deterministic=data.get("deterministic", False),
+        resources=merge([data.get("resources", {})]),
     )
     expected = hash_cell(
         env_id=cell.env_id,

@@ -20,6 +20,7 @@ from amago_suite.ownership import clear_owner, write_owner
 from amago_suite.paths import RESULTS, shown
 from amago_suite.prepare import check_results, prepare
 from amago_suite.schema import validate
+from amago_suite.site import read_site
 
 DEFAULT_SUITE = "quick"
 #: Names the plan that `amago-suite run` has just written, so that Snakemake need not plan again.
@@ -69,6 +70,17 @@ def reader(grid: Grid) -> Callable[[Callable[[Cell], Any]], Callable[[Any], Any]
         return parameter
 
     return of
+
+
+def requester(grid: Grid) -> Callable[[str, str], Callable[[Any], Any]]:
+    """``need("train", "mem_mb")`` makes a function that gives a job's resource from its wildcards."""
+    slurm = read_site().slurm
+    of = reader(grid)
+
+    def need(rule: str, name: str) -> Callable[[Any], Any]:
+        return of(lambda cell: slurm.request(cell.resources[rule])[name])
+
+    return need
 
 
 def pattern(grid: Grid, *parts: str) -> str:

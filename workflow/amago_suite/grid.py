@@ -14,7 +14,9 @@ from amago.registry import nearest
 from amago_suite.cell import Cell, Checkpoints, Evaluation, cell_folder, hash_cell
 from amago_suite.files import read_json, write_json
 from amago_suite.paths import ARCHITECTURES, BASE_GIN, ENVIRONMENTS, RESULTS, SUITES, shown
+from amago_suite.resources import Resources, merge
 from amago_suite.schema import defaults, load_yaml, validate
+from amago_suite.site import read_site
 
 if TYPE_CHECKING:
     from amago_suite.gin_layers import Layer
@@ -146,6 +148,7 @@ class _Planner:
         self.smoke: dict[str, Any] = content.get("smoke", {}) if smoke else {}
         self.suite = f"{file.stem}-smoke" if smoke else file.stem
         self.results = results
+        self.site = read_site()
         self._layers: dict[tuple[str, str], Layer] = {}
 
     def setting(self, key: str, default: Any = None) -> Any:
@@ -233,6 +236,12 @@ class _Planner:
             folder=Path(),
             imports=bindings.imports,
             deterministic=self.content.get("deterministic", defaults("suite")["deterministic"]),
+            resources=merge(
+                [
+                    *self.site.layers(environment.family),
+                    *(given.get("resources", {}) for given in (self.content, entry, architecture)),
+                ]
+            ),
         )
 
     def cell(self, template: Cell, seed: int) -> Cell:
@@ -376,6 +385,7 @@ def _grid_of(content: dict[str, Any], folder: Path) -> Grid:
         entry["imports"] = tuple(entry.get("imports", ()))
         entry["checkpoints"] = Checkpoints(**entry["checkpoints"])
         entry["evaluation"] = Evaluation(**entry["evaluation"])
+        entry["resources"] = {rule: Resources(**given) for rule, given in entry["resources"].items()}
         place = cell_folder(folder.parent, suite, entry["environment"], entry["architecture"], entry["seed"])
         cells.append(Cell(suite=suite, folder=place, **entry))
     return Grid(

@@ -10,7 +10,14 @@ rule evaluate:
     # Finished cells first, so that partial tables have the most to show.
     priority: 10
     retries: 2
-    threads: of(lambda cell: cell.threads)
+    threads: of(lambda cell: cell.cpus("evaluate"))
+    resources:
+        mem_mb=need("evaluate", "mem_mb"),
+        runtime=need("evaluate", "runtime"),
+        gpu=need("evaluate", "gpu"),
+        gpu_model=need("evaluate", "gpu_model"),
+        gres=need("evaluate", "gres"),
+        slurm_partition=need("evaluate", "slurm_partition"),
     params:
         folder=subpath(output.episodes, parent=True),
         evaluation_hash=of(lambda cell: cell.evaluation_hash),

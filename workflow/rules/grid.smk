@@ -6,6 +6,7 @@ GRID = dag.load_grid(config, main=workflow.is_main_process)
 CELL = dag.pattern(GRID, "{environment}", "{architecture}", "seed_{seed}")
 LOGS = dag.pattern(GRID, "logs", "{environment}", "{architecture}", "seed_{seed}")
 of = dag.reader(GRID)
+need = dag.requester(GRID)
 
 
 wildcard_constraints:

@@ -10,7 +10,14 @@ rule train:
         f"{LOGS}.train.log",
     # For interruptions: a failure for good is recorded in state/failed.json and fails at once.
     retries: 10
-    threads: of(lambda cell: cell.threads)
+    threads: of(lambda cell: cell.cpus("train"))
+    resources:
+        mem_mb=need("train", "mem_mb"),
+        runtime=need("train", "runtime"),
+        gpu=need("train", "gpu"),
+        gpu_model=need("train", "gpu_model"),
+        gres=need("train", "gres"),
+        slurm_partition=need("train", "slurm_partition"),
     params:
         folder=subpath(output.policy, parent=True),
         # A change of these trains the cell again (or further); gin and suite files are no inputs,
