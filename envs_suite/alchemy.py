@@ -50,14 +50,19 @@ _NO_POTION, _CAULDRON = COLOURS, COLOURS + 1
 _CAULDRON_SLOT, _NOTHING_SLOT = POTIONS, POTIONS + 1
 _SLOT_OF_ACTION = np.array([0] + [slot for slot in range(STONES) for _ in range(TARGETS)])
 _TARGET_OF_ACTION = np.array([_NOTHING_SLOT] + [_CAULDRON_SLOT, *range(POTIONS)] * STONES)
+#: Slots that a stone can be put in, and pairs of a stone's and a potion's number.
+_SLOTS, _COMBINATIONS = POTIONS + 2, (NODES + 1) * (_CAULDRON + 1)
 #: (9, 8) [stone, potion] -> what the potion is afterwards: gone, when a stone was dipped into it.
-_POTION_AFTER = np.tile(np.arange(_CAULDRON + 1), (NODES + 1, 1))
-_POTION_AFTER[:NODES, :COLOURS] = _NO_POTION
+_AFTER_DIPPING = np.tile(np.arange(_CAULDRON + 1), (NODES + 1, 1))
+_AFTER_DIPPING[:NODES, :COLOURS] = _NO_POTION
 #: (9, 8) [stone, potion] -> reward.
-_REWARDS = np.zeros((NODES + 1, _CAULDRON + 1))
-_REWARDS[:NODES, _CAULDRON] = VALUES
-#: (8, 2) features of a potion.
-_COLOUR_FEATURES = np.array([[c / 3 - 1, 0.0] for c in range(COLOURS)] + [[_GONE, 1.0]] * 2, dtype=np.float32)
+_REWARD_TABLE = np.zeros((NODES + 1, _CAULDRON + 1), dtype=np.float32)
+_REWARD_TABLE[:NODES, _CAULDRON] = VALUES
+_POTION_AFTER, _REWARDS = _AFTER_DIPPING.ravel(), _REWARD_TABLE.ravel()
+#: (8,) the two features of a potion.
+_COLOUR_FEATURES = np.array([c / 3 - 1 for c in range(COLOURS)] + [_GONE + 1j] * 2, dtype=np.complex64)
+#: The features of a stone, as one thing to look up.
+_LOOK = np.dtype((np.void, 4 * STONE_FEATURES))
 
 
 @dataclass(frozen=True)
@@ -198,61 +203,85 @@ class SymbolicAlchemyVector(BatchedEnv):
         self.rules = AlchemyRules(trials, steps_per_trial, bottlenecks, rotations, split)
         super().__init__(num_envs, _observation_space(), spaces.Discrete(ACTIONS))
         n = num_envs
-        self._rows = np.arange(n)
+        self._trials = trials
+        # Flat arrays, and where an instance's part of each begins.
+        self._stone_row, self._potion_row = np.arange(n) * STONES, np.arange(n) * _SLOTS
+        self._result_row, self._looks_row = np.arange(n) * _COMBINATIONS, np.arange(n) * (NODES + 1)
         self.stones = np.full((n, STONES), _NO_STONE)
         # After the twelve potions come the cauldron and, for action 0, nothing.
-        self.potions = np.full((n, POTIONS + 2), _NO_POTION)
+        self.potions = np.full((n, _SLOTS), _NO_POTION)
         self.potions[:, _CAULDRON_SLOT] = _CAULDRON
         self._all_stones = np.zeros((n, trials, STONES), dtype=np.int64)
-        self._all_potions = np.zeros((n, trials, POTIONS), dtype=np.int64)
+        self._all_potions = np.full((n, trials, _SLOTS), _NO_POTION)
+        self._all_potions[:, :, _CAULDRON_SLOT] = _CAULDRON
         self._result = np.tile(np.arange(NODES + 1)[:, None], (n, 1, _CAULDRON + 1))
         self._result[:, :, _CAULDRON] = _NO_STONE
         self._looks = np.zeros((n, NODES + 1, STONE_FEATURES), dtype=np.float32)
         self._looks[:, _NO_STONE] = [_GONE] * 4 + [1.0]
+        self._look = self._looks.reshape(-1).view(_LOOK)
         # What is seen, changed where something changes.
         self._seen_stones = np.zeros((n, STONES, STONE_FEATURES), dtype=np.float32)
-        self._seen_potions = np.zeros((n, POTIONS + 2, POTION_FEATURES), dtype=np.float32)
-        self.t = np.zeros(n, dtype=np.int64)
+        self._seen_stone = self._seen_stones.reshape(-1).view(_LOOK)
+        self._seen_potions = np.zeros((n, _SLOTS), dtype=np.complex64)
+        self._first_step = np.zeros(n, dtype=np.int64)  # the clock when the episode began
+        self._next_trial = np.zeros(n, dtype=np.int64)  # the clock when the trial is over
+        self._soonest = 0
+        self._return = np.zeros(n)  # of this trial
         self.returns = np.zeros((n, trials))
 
     def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
         episode = self.rules.draw(rng, task_index)
-        self._all_stones[i], self._all_potions[i] = episode.stones, episode.potions
+        self._all_stones[i], self._all_potions[i, :, :POTIONS] = episode.stones, episode.potions
         self._result[i, :NODES, :COLOURS] = episode.chemistry.result
         self._looks[i, :NODES, :4] = episode.chemistry.looks
-        self.t[i] = 0
-        self.returns[i] = 0.0
-        self._lay_out(np.array([i]), np.array([0]))
+
+    def _begin(self, who: np.ndarray) -> None:
+        self._first_step[who] = self._clock
+        self.returns[who] = 0.0
+        self._lay_out(who, np.zeros(len(who), dtype=np.int64))
+        self._set_deadline(who, self.rules.horizon)
 
     def _lay_out(self, who: np.ndarray, trial: np.ndarray) -> None:
-        self.stones[who] = self._all_stones[who, trial]
-        self.potions[who, :POTIONS] = self._all_potions[who, trial]
-        self._seen_stones[who] = self._looks[who[:, None], self.stones[who]]
-        self._seen_potions[who] = _COLOUR_FEATURES[self.potions[who]]
+        self.stones[who] = stones = self._all_stones[who, trial]
+        self.potions[who] = potions = self._all_potions[who, trial]
+        self._seen_stones[who] = self._looks[who[:, None], stones]
+        self._seen_potions[who] = _COLOUR_FEATURES[potions]
+        self._return[who] = 0.0
+        self._next_trial[who] = self._clock + self.rules.steps_per_trial
+        self._soonest = int(self._next_trial.min())
 
     def _move(self, actions: np.ndarray) -> Moved:
-        rules, rows = self.rules, self._rows
-        slot, target = _SLOT_OF_ACTION[actions], _TARGET_OF_ACTION[actions]
-        node, colour = self.stones[rows, slot], self.potions[rows, target]
-        becomes, left = self._result[rows, node, colour], _POTION_AFTER[node, colour]
-        rewards = _REWARDS[node, colour]
-        self.stones[rows, slot] = becomes
-        self.potions[rows, target] = left
-        self._seen_stones[rows, slot] = self._looks[rows, becomes]
-        self._seen_potions[rows, target] = _COLOUR_FEATURES[left]
-        trial = self.t // rules.steps_per_trial
-        self.returns[rows, trial] += rewards
-        self.t = self.t + 1
-        terminated = self.t >= rules.horizon
-        fresh = np.flatnonzero((self.t % rules.steps_per_trial == 0) & ~terminated)
-        if len(fresh):
-            self._lay_out(fresh, trial[fresh] + 1)
-        if not terminated.any():
-            return rewards, terminated, {}
+        stones, potions = self.stones.reshape(-1), self.potions.reshape(-1)
+        stone, potion = (
+            self._stone_row + _SLOT_OF_ACTION[actions],
+            self._potion_row + _TARGET_OF_ACTION[actions],
+        )
+        both = (_CAULDRON + 1) * stones[stone]
+        both += potions[potion]
+        becomes, left = self._result.reshape(-1)[self._result_row + both], _POTION_AFTER[both]
+        rewards = _REWARDS[both]
+        stones[stone] = becomes
+        potions[potion] = left
+        self._seen_stone[stone] = self._look[self._looks_row + becomes]
+        self._seen_potions.reshape(-1)[potion] = _COLOUR_FEATURES[left]
+        self._return += rewards
+        if self._clock < self._soonest:
+            return rewards, None, {}
+        done = np.flatnonzero(self._next_trial == self._clock)
+        trial = (self._clock - self._first_step[done]) // self.rules.steps_per_trial - 1
+        self.returns[done, trial] = self._return[done]
+        ended = self._time_up()
+        more = trial < self._trials - 1
+        self._lay_out(done[more], trial[more] + 1)
+        if ended is None:
+            return rewards, None, {}
         first, last = self.returns[:, 0].copy(), self.returns[:, -1].copy()
-        return rewards, terminated, {"return_first_trial": first, "return_last_trial": last}
+        return rewards, ended, {"return_first_trial": first, "return_last_trial": last}
 
     def _observe(self) -> np.ndarray:
-        n = self.num_envs
-        potions = self._seen_potions[:, :POTIONS].reshape(n, -1)
-        return np.concatenate([self._seen_stones.reshape(n, -1), potions], axis=1)
+        obs = np.empty((self.num_envs, OBSERVATION_SIZE), dtype=np.float32)
+        obs[:, : STONES * STONE_FEATURES] = self._seen_stones.reshape(self.num_envs, -1)
+        obs[:, STONES * STONE_FEATURES :] = self._seen_potions.view(np.float32)[
+            :, : POTIONS * POTION_FEATURES
+        ]
+        return obs

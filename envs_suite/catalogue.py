@@ -73,7 +73,7 @@ def _lake_horizon(params: Params) -> int:
 
 
 def _make_lake(params: dict[str, Any], num_envs: int, split: Split) -> Any:
-    from envs_suite.frozen_lake import MetaFrozenLakeVector
+    from envs_suite.frozen_lake_vector import MetaFrozenLakeVector
 
     return MetaFrozenLakeVector(num_envs, **_lake_rules(params), split=split)
 

@@ -36,7 +36,7 @@ from gymnasium import spaces
 
 from amago.errors import ConfigurationError
 from envs_suite.tasks import draw_until, eval_generator, is_eval_task
-from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
+from envs_suite.vector import metric_key, single_task_index
 
 #: Change of (x, y) for each action, and the same with actions 1 and 3 swapped.
 _MOVES = np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)])
@@ -47,7 +47,7 @@ _P_FROZEN = 0.8
 _P_SWAP = 0.5
 _P_DISPLACED = 0.25
 _P_HOLE = 1.0 / 3.0
-_HOLE_COST = -0.1
+HOLE_COST = -0.1
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,19 @@ def is_eval_map(holes: np.ndarray) -> bool:
 def draw_map(rng: np.random.Generator, size: int, split: str) -> np.ndarray:
     """A solvable map of a split: (n, n) bool, True where there is a hole."""
 
-    def draw() -> np.ndarray:
-        holes = rng.random((size, size)) >= _P_FROZEN
-        holes[0, 0] = holes[-1, -1] = False
-        return holes
-
     wanted = split == "eval"
-    return draw_until(draw, lambda m: is_eval_map(m) == wanted and solvable(m), f"{size} x {size} lake")
+    return draw_until(
+        lambda: draw_candidates(rng, size, 1)[0],
+        lambda m: is_eval_map(m) == wanted and solvable(m),
+        f"{size} x {size} lake",
+    )
+
+
+def draw_candidates(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
+    """Maps of any split, solvable or not: (count, n, n) bool; the same as ``count`` draws of one."""
+    holes = rng.random((count, size, size)) >= _P_FROZEN
+    holes[:, 0, 0] = holes[:, -1, -1] = False
+    return holes
 
 
 def draw_episode(rules: LakeRules, rng: np.random.Generator, task_index: int | None) -> Episode:
@@ -166,7 +172,8 @@ def draw_episode(rules: LakeRules, rng: np.random.Generator, task_index: int | N
     return Episode(holes, swapped, slips, opens, displaced)
 
 
-def _observation_space() -> spaces.Box:
+def observation_space() -> spaces.Box:
+    """Of one lake."""
     return spaces.Box(0.0, 1.0, (4,), dtype=np.float32)
 
 
@@ -198,7 +205,7 @@ class MetaFrozenLake(gym.Env):
         split: str = "train",
     ) -> None:
         self.rules = LakeRules(size, k_episodes, hard_mode, recover_mode, slip, split)
-        self.observation_space = _observation_space()
+        self.observation_space = observation_space()
         self.action_space = spaces.Discrete(5)
 
     def reset(
@@ -226,7 +233,7 @@ class MetaFrozenLake(gym.Env):
         reward = 0.0
         fell = bool(self.holes[x, y]) and (x, y) != (self.x, self.y)
         if fell and rules.recover_mode:
-            reward, x, y = _HOLE_COST, self.x, self.y
+            reward, x, y = HOLE_COST, self.x, self.y
         if (x, y) != (self.x, self.y) and self.episode.opens[t]:
             self.holes[self.x, self.y] = True
         self.x, self.y = x, y
@@ -254,101 +261,3 @@ class MetaFrozenLake(gym.Env):
             [x / n, y / n, self.attempt_steps == 0, len(self.successes) / self.rules.k_episodes],
             dtype=np.float32,
         )
-
-
-class MetaFrozenLakeVector(BatchedEnv):
-    """N lakes with the dynamics of :class:`MetaFrozenLake`.
-
-    Args:
-        num_envs: N.
-        size, k_episodes, hard_mode, recover_mode, slip, split: see :class:`MetaFrozenLake`.
-    """
-
-    def __init__(
-        self,
-        num_envs: int,
-        size: int,
-        k_episodes: int = 10,
-        hard_mode: bool = False,
-        recover_mode: bool = False,
-        slip: float = 0.0,
-        split: str = "train",
-    ) -> None:
-        super().__init__(num_envs, _observation_space(), spaces.Discrete(5))
-        self.rules = rules = LakeRules(size, k_episodes, hard_mode, recover_mode, slip, split)
-        n, horizon = num_envs, rules.horizon
-        self._rows = np.arange(n)
-        self.position = np.zeros((n, 2), dtype=np.int64)
-        self.t, self.attempt, self.attempt_steps = (np.zeros(n, dtype=np.int64) for _ in range(3))
-        self.swapped = np.zeros(n, dtype=np.int64)
-        self.lake = np.zeros((n, size, size), dtype=bool)
-        self.holes = self.lake.copy() if hard_mode else self.lake
-        self.successes = np.zeros((n, k_episodes))
-        # Tables that the rules never read are not kept.
-        self.slips = np.zeros((n, horizon), dtype=np.int8) if slip > 0 else None
-        self.opens = np.zeros((n, horizon), dtype=bool) if hard_mode else None
-        self.displaced = np.zeros((n, horizon + 1, 2), dtype=np.int8) if hard_mode else None
-
-    def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
-        episode = draw_episode(self.rules, rng, task_index)
-        self.position[i] = 0
-        self.t[i] = self.attempt[i] = self.attempt_steps[i] = 0
-        self.swapped[i] = episode.swapped
-        self.lake[i] = episode.holes
-        self.holes[i] = episode.holes
-        if self.slips is not None:
-            self.slips[i] = episode.slips
-        if self.opens is not None and self.displaced is not None:
-            self.opens[i] = episode.opens
-            self.displaced[i] = episode.displaced
-
-    def _move(self, actions: np.ndarray) -> Moved:
-        rules, rows, t = self.rules, self._rows, self.t
-        if self.slips is not None:
-            slip = self.slips[rows, t]
-            actions = np.where((slip > 0) & (actions > 0), slip, actions)
-        target = np.clip(self.position + MOVES[self.swapped, actions], 0, rules.size - 1)
-        moved = (target != self.position).any(axis=1)
-        fell = self.holes[rows, target[:, 0], target[:, 1]] & moved
-        if rules.recover_mode:
-            rewards = fell * _HOLE_COST
-            target = np.where(fell[:, None], self.position, target)
-            moved &= ~fell
-        else:
-            rewards = np.zeros(self.num_envs)
-        if self.opens is not None:
-            behind = np.flatnonzero(moved & self.opens[rows, t])
-            self.holes[behind, self.position[behind, 0], self.position[behind, 1]] = True
-        self.t = t + 1
-        self.attempt_steps = self.attempt_steps + 1
-        reached = (target == rules.size - 1).all(axis=1)
-        rewards = np.where(reached, 1.0, rewards)
-        over = reached | (self.attempt_steps >= rules.attempt_limit)
-        if not rules.recover_mode:
-            over |= fell
-        self.position = target
-        who = np.flatnonzero(over)
-        if len(who):
-            self.successes[who, self.attempt[who]] = reached[who]
-            self.attempt[who] += 1
-            self.attempt_steps[who] = 0
-            self.position[who] = 0
-            if rules.hard_mode:
-                self.holes[who] = self.lake[who]
-        terminated = self.attempt >= rules.k_episodes
-        return rewards, terminated, self._metrics() if terminated.any() else {}
-
-    def _metrics(self) -> dict[str, np.ndarray]:
-        named = {f"success_attempt_{i}": self.successes[:, i].copy() for i in range(self.rules.k_episodes)}
-        return named | {"success": self.successes.mean(axis=1), "success_last": self.successes[:, -1].copy()}
-
-    def _observe(self) -> np.ndarray:
-        n = self.rules.size
-        shown = self.position
-        if self.displaced is not None:
-            shown = np.clip(shown + self.displaced[self._rows, self.t], 0, n - 1)
-        obs = np.empty((self.num_envs, 4), dtype=np.float32)
-        obs[:, :2] = shown / n
-        obs[:, 2] = self.attempt_steps == 0
-        obs[:, 3] = self.attempt / self.rules.k_episodes
-        return obs

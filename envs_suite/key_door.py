@@ -27,10 +27,13 @@ import numpy as np
 from gymnasium import spaces
 
 from amago.errors import ConfigurationError
+from envs_suite.ahead import Ahead
 from envs_suite.tasks import draw_until, eval_generator, is_eval_task
 from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
 
 MOVES = np.array([(0, -1), (-1, 0), (0, 1), (1, 0), (0, 0)])
+#: Rooms that an instance of the vectorised form draws at once, of either split.
+_ROOMS_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -190,47 +193,103 @@ class RoomKeyDoorVector(BatchedEnv):
     ) -> None:
         self.rules = RoomRules(dark, size, max_episode_steps, meta_rollout_horizon, randomize_actions, split)
         super().__init__(num_envs, self.rules.observation_space, spaces.Discrete(5))
-        self._rows = np.arange(num_envs)
-        self.start, self.key, self.door, self.position = (
-            np.zeros((num_envs, 2), dtype=np.int64) for _ in range(4)
+        n = num_envs
+        self._width = max_episode_steps + 1  # phases of one stage: one for each number of inner steps
+        self._places, self._after, self._phases, self._next = _tables(size, max_episode_steps)
+        self.start, self.key, self.door, self.cell, self._wanted = (
+            np.zeros(n, dtype=np.int64) for _ in range(5)
         )
-        self.moves = np.zeros((num_envs, 5, 2), dtype=np.int64)
-        self.t, self.inner_t, self.keys, self.doors = (np.zeros(num_envs, dtype=np.int64) for _ in range(4))
-        self.has_key, self.inner_over = (np.zeros(num_envs, dtype=bool) for _ in range(2))
+        self._phase = np.zeros(n, dtype=np.int64)
+        # With shuffled actions every instance has its own row of `_after`.
+        self._order = np.tile(np.arange(5), (n, 1))
+        self._order_row = 5 * np.arange(n)
+        self.keys, self.doors = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self._dark = dark
+        self._ahead = Ahead(n, self._draw_ahead)
+
+    @property
+    def moves(self) -> np.ndarray:
+        """(N, 5, 2): change of (x, y) for each action."""
+        return MOVES[self._order]
 
     def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
-        task = draw_task(self.rules, rng, task_index)
-        self.start[i], self.key[i], self.door[i] = task.places
-        self.moves[i] = MOVES[task.order]
-        self.position[i] = self.start[i]
-        self.t[i] = self.inner_t[i] = self.keys[i] = self.doors[i] = 0
-        self.has_key[i] = self.inner_over[i] = False
+        only_places = not self.rules.randomize_actions and task_index is None
+        places = self._ahead.take(i, rng) if only_places else None
+        if places is None:
+            task = draw_task(self.rules, rng, task_index)
+            places = task.places
+            self._order[i] = task.order
+        self.start[i], self.key[i], self.door[i] = places @ (self.rules.size, 1)
+
+    def _draw_ahead(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """Places of the next rooms of the rules' split."""
+        size, wanted = self.rules.size, self.rules.split == "eval"
+
+        def draw() -> list[np.ndarray]:
+            rooms = rng.integers(size, size=(_ROOMS_AHEAD, 3, 2))
+            return [places for places in rooms if is_eval_room(places, size) == wanted]
+
+        return draw_until(draw, bool, f"{size} x {size} room")
+
+    def _begin(self, who: np.ndarray) -> None:
+        self.cell[who] = self.start[who]
+        self._wanted[who] = self.key[who]
+        self._phase[who] = self.keys[who] = self.doors[who] = 0
+        self._set_deadline(who, self.rules.meta_rollout_horizon)
 
     def _move(self, actions: np.ndarray) -> Moved:
-        rules = self.rules
-        back = self.inner_over  # these take their reset step now
-        moved = np.clip(self.position + self.moves[self._rows, actions], 0, rules.size - 1)
-        self.position = np.where(back[:, None], self.start, moved)
-        self.inner_t = np.where(back, 0, self.inner_t + 1)
-        had_key = self.has_key & ~back
-        opened = had_key & (self.position == self.door).all(axis=1)
-        found = ~self.has_key & ~back & (self.position == self.key).all(axis=1)
-        self.has_key = had_key | found
-        self.inner_over = ~back & (opened | (self.inner_t >= rules.max_episode_steps))
-        self.doors += opened
-        self.keys += found
-        self.t += 1
-        terminated = self.t >= rules.meta_rollout_horizon
+        if self.rules.randomize_actions:
+            actions = self._order.ravel()[self._order_row + actions]
+        chosen = 5 * self.cell
+        chosen += actions
+        cell = self._after[chosen]
+        self._phase = phase = self._next[self._phase]
+        back = phase == 0  # these took their reset step
+        if np.count_nonzero(back):
+            np.copyto(cell, self.start, where=back)
+            np.copyto(self._wanted, self.key, where=back)
+        self.cell = cell
+        hit = cell == self._wanted
+        np.greater(hit, back, out=hit)  # a reset step finds nothing
+        if np.count_nonzero(hit):
+            self._find(np.flatnonzero(hit))
+        ended = self._time_up()
+        if ended is None:
+            return hit.astype(np.float32), None, {}
         metrics = {"doors": self.doors.astype(np.float64), "keys": self.keys.astype(np.float64)}
-        return (opened | found).astype(np.float64), terminated, metrics if terminated.any() else {}
+        return hit.astype(np.float32), ended, metrics
+
+    def _find(self, who: np.ndarray) -> None:
+        """Those of ``who`` that seek the key have it now; the others are at the door."""
+        opened = self._phase[who] >= self._width
+        self.doors[who] += opened
+        self.keys[who] += ~opened
+        self._wanted[who] = self.door[who]
+        self._phase[who] += self._width
 
     def _observe(self) -> np.ndarray:
-        rules = self.rules
-        obs = np.empty((self.num_envs, 4 if rules.dark else 8), dtype=np.float32)
-        obs[:, :2] = self.position / rules.size
-        obs[:, 2] = self.has_key
-        obs[:, 3] = self.inner_t / rules.max_episode_steps
-        if not rules.dark:
-            obs[:, 4:6] = self.door / rules.size
-            obs[:, 6:8] = self.key / rules.size
-        return obs
+        obs = np.empty((self.num_envs, 2 if self._dark else 4), dtype=np.complex64)
+        obs[:, 0] = self._places[self.cell]
+        obs[:, 1] = self._phases[self._phase]
+        if not self._dark:
+            obs[:, 2] = self._places[self.door]
+            obs[:, 3] = self._places[self.key]
+        return obs.view(np.float32)
+
+
+def _tables(size: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What the vectorised form looks up. A cell is x * n + y; a phase is stage * (steps + 1) + inner steps, where
+    the stage is 0 without the key, 1 with it and 2 once the door is open.
+
+    Returns:
+        (n^2,) complex64: a cell's part of the observation; (n^2 * 5,) the cell after each action; (3 * (steps + 1),)
+        complex64: a phase's part of the observation; (3 * (steps + 1),) the next phase if nothing is found.
+    """
+    x, y = np.divmod(np.arange(size * size), size)
+    moved = np.clip(np.stack([x, y], axis=-1)[:, None] + MOVES, 0, size - 1)
+    after = (moved @ (size, 1)).ravel()
+    inner = np.tile(np.arange(steps + 1), 3)
+    stage = np.arange(3).repeat(steps + 1)
+    following = np.where((stage == 2) | (inner >= steps), 0, np.arange(len(inner)) + 1)
+    phases = (stage > 0) + 1j * (inner / steps)
+    return (x / size + 1j * (y / size)).astype(np.complex64), after, phases.astype(np.complex64), following

@@ -12,10 +12,7 @@ when the last one is reached, or after ``time_limit`` steps.
 * **Reward**: 1 for each goal reached in turn.
 * **Metrics**: ``goal_fraction`` (goals reached of those there were) and ``success`` (all of them).
 
-Mazes: walls run between pillars, the cells with even coordinates. From ``density`` (m / 2)^2 random
-pillars in turn, a wall grows by trying ``complexity`` * 10 n random neighbours and joining those that
-are free, so that no wall ever closes a room; m = n - 1 and both factors are 0.75. The bottom five rows are then cleared
-and the start's pocket is walled in. Mazes are split between training and evaluation by their walls.
+Mazes are those of :mod:`envs_suite.mazes`, split between training and evaluation by their walls.
 
 Differences from AMAGO: the end at the time limit is reported as terminated only; tasks come from the
 reset's generator; goals are always in the observation (its relabelling variant has them apart).
@@ -32,11 +29,13 @@ from gymnasium import spaces
 
 from amago.errors import ConfigurationError
 from envs_suite.key_door import MOVES
+from envs_suite.mazes import draw_walls, sight
 from envs_suite.tasks import draw_until, eval_generator, is_eval_task
 from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
 
-_DENSITY = _COMPLEXITY = 0.75
 _SEEN = 7  # numbers in an observation before the goals
+#: Six of them belong to the cell; they are looked up as one thing.
+_VIEW = np.dtype((np.void, 6 * 4))
 
 
 @dataclass(frozen=True)
@@ -87,42 +86,6 @@ class Task:
     order: np.ndarray
 
 
-def draw_walls(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A maze of odd side ``size``: (n, n) bool, True where there is wall; free cells are connected."""
-    walls = np.zeros((size, size), dtype=bool)
-    walls[[0, -1], :] = walls[:, [0, -1]] = True
-    last = size // 2  # pillars have coordinates 0 .. last, cells twice that
-    pillars = [[r in (0, last) or c in (0, last) for c in range(last + 1)] for r in range(last + 1)]
-    tries = int(_COMPLEXITY * 10 * size)
-    seeds = rng.integers(last + 1, size=(int(_DENSITY * last**2), 2)).tolist()
-    for row, column in seeds:
-        pillars[row][column] = True
-        walls[2 * row, 2 * column] = True
-        _grow(rng, walls, pillars, row, column, tries)
-    walls[size - 5 : size - 1, 1:-1] = False
-    for side in (-1, 1):
-        walls[size - 4 : size - 1, size // 2 + side] = True
-    return walls
-
-
-def _grow(
-    rng: np.random.Generator, walls: np.ndarray, pillars: list[list[bool]], row: int, column: int, tries: int
-) -> None:
-    """Grow a wall from a pillar, changing ``walls`` and ``pillars``."""
-    last = len(pillars) - 1
-    while tries > 0:
-        around = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
-        around = [(r, c) for r, c in around if 0 <= r <= last and 0 <= c <= last]
-        if all(pillars[r][c] for r, c in around):
-            return
-        to_row, to_column = around[int(rng.integers(len(around)))]
-        tries -= 1
-        if not pillars[to_row][to_column]:
-            pillars[to_row][to_column] = True
-            walls[2 * to_row, 2 * to_column] = walls[row + to_row, column + to_column] = True
-            row, column = to_row, to_column
-
-
 def is_eval_maze(walls: np.ndarray) -> bool:
     """Whether a maze belongs to the evaluation split."""
     return is_eval_task(b"maze", np.packbits(walls).tobytes(), bytes([len(walls)]))
@@ -143,19 +106,6 @@ def draw_task(rules: MazeRules, rng: np.random.Generator, task_index: int | None
     goals = cells[rng.choice(len(cells), size=count, replace=False)]
     order = rng.permutation(5) if rules.shuffle_actions else np.arange(5)
     return Task(walls, goals, order)
-
-
-def sight(walls: np.ndarray) -> np.ndarray:
-    """Free cells in a row to the west, north, east and south of every cell: (n, n, 4) int."""
-    n = len(walls)
-    seen = np.zeros((n, n, 4), dtype=np.int64)
-    free = ~walls
-    for k in range(1, n):
-        seen[:, k, 0] = np.where(free[:, k - 1], seen[:, k - 1, 0] + 1, 0)
-        seen[k, :, 1] = np.where(free[k - 1], seen[k - 1, :, 1] + 1, 0)
-        seen[:, n - 1 - k, 2] = np.where(free[:, n - k], seen[:, n - k, 2] + 1, 0)
-        seen[n - 1 - k, :, 3] = np.where(free[n - k], seen[n - k, :, 3] + 1, 0)
-    return seen
 
 
 class MazeRunnerGymEnv(gym.Env):
@@ -253,53 +203,89 @@ class MazeRunnerVector(BatchedEnv):
         )
         super().__init__(num_envs, rules.observation_space, spaces.Discrete(5))
         n = num_envs
-        self._rows = np.arange(n)
+        cells, slots = maze_dim * maze_dim, 2 * max_num_goals
+        # Flat arrays, and where an instance's part of each begins. A cell is row * n + column.
+        self._cell_row, self._goal_row = np.arange(n) * cells, np.arange(n) * max_num_goals
+        self._order_row = 5 * np.arange(n)
+        self._start = rules.start[0] * maze_dim + rules.start[1]
+        self._change = MOVES @ (maze_dim, 1)
+        self._fractions = (np.arange(time_limit + 1) / time_limit).astype(np.float32)
         self.walls = np.zeros((n, maze_dim, maze_dim), dtype=bool)
-        self.sight = np.zeros((n, maze_dim, maze_dim, 4), dtype=np.int64)
-        self.moves = np.zeros((n, 5, 2), dtype=np.int64)
-        self.position = np.zeros((n, 2), dtype=np.int64)
-        # Goals stand at the end of their row, and `next` points at the current one.
-        self.goals = np.full((n, max_num_goals, 2), -1)
-        self.next, self.count, self.t = (np.zeros(n, dtype=np.int64) for _ in range(3))
+        # The first six numbers of an observation for every cell, as three complex64 to look up at once.
+        self._views = np.zeros((n, maze_dim, maze_dim, 6), dtype=np.float32)
+        row, column = np.indices((maze_dim, maze_dim)) / maze_dim
+        self._views[..., 0], self._views[..., 1] = row, column
+        self._view = self._views.reshape(-1).view(_VIEW)
+        self._order = np.tile(np.arange(5), (n, 1))
+        self.cell, self.t, self.next, self.count = (np.zeros(n, dtype=np.int64) for _ in range(4))
+        # Goals stand at the end of their row, and `next` points at the current one; gone ones are -1.
+        self._goals = np.full((n, max_num_goals), -1)
+        self._goals_seen = np.zeros((n, slots), dtype=np.float32)
+
+    @property
+    def goals(self) -> np.ndarray:
+        """(N, max_goals, 2): row and column of each goal ahead, at the end of its row; -1 for what is not there."""
+        place = np.stack(np.divmod(self._goals, self.rules.size), axis=-1)
+        place[self._goals < 0] = -1
+        return place
+
+    @property
+    def moves(self) -> np.ndarray:
+        """(N, 5, 2): change of (row, column) for each action."""
+        return MOVES[self._order]
 
     def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
-        task = draw_task(self.rules, rng, task_index)
-        self.walls[i], self.sight[i] = task.walls, sight(task.walls)
-        self.moves[i] = MOVES[task.order]
-        self.position[i] = self.rules.start
+        rules = self.rules
+        task = draw_task(rules, rng, task_index)
+        self.walls[i] = task.walls
+        self._views[i, ..., 2:] = sight(task.walls) / rules.size
+        self._order[i] = task.order
         self.count[i] = len(task.goals)
-        self.next[i] = self.rules.max_goals - len(task.goals)
-        self.goals[i] = -1
-        self.goals[i, self.next[i] :] = task.goals
-        self.t[i] = 0
+        self.next[i] = first = rules.max_goals - len(task.goals)
+        self._goals[i, :first] = -1
+        self._goals[i, first:] = task.goals @ (rules.size, 1)
+        self._goals_seen[i, : 2 * first] = -1 / rules.size
+        self._goals_seen[i, 2 * first :] = (task.goals / rules.size).ravel()
+
+    def _begin(self, who: np.ndarray) -> None:
+        self.cell[who] = self._start
+        self.t[who] = 0
+        self._set_deadline(who, self.rules.time_limit)
 
     def _move(self, actions: np.ndarray) -> Moved:
-        rules, rows = self.rules, self._rows
-        target = self.position + self.moves[rows, actions]
-        blocked = self.walls[rows, target[:, 0], target[:, 1]]
-        self.position = np.where(blocked[:, None], self.position, target)
-        reached = (self.position == self.goals[rows, self.next]).all(axis=1)
-        who = np.flatnonzero(reached)
-        self.goals[who, self.next[who]] = -1
-        self.next = self.next + reached
-        self.t = self.t + 1
-        success = self.next == rules.max_goals
-        terminated = success | (self.t >= rules.time_limit)
-        metrics = {}
-        if terminated.any():
-            missing = rules.max_goals - self.next
-            metrics = {
-                "goal_fraction": (self.count - missing) / self.count,
-                "success": success.astype(np.float64),
-            }
-        return reached.astype(np.float64), terminated, metrics
+        rules = self.rules
+        if rules.shuffle_actions:
+            actions = self._order.reshape(-1)[self._order_row + actions]
+        target = self._change[actions]
+        target += self.cell
+        blocked = self.walls.reshape(-1)[self._cell_row + target]
+        np.copyto(target, self.cell, where=blocked)
+        self.cell = target
+        self.t += 1
+        reached = target == self._goals.reshape(-1)[self._goal_row + self.next]
+        rewards = reached.astype(np.float32)
+        ended = self._time_up()
+        if np.count_nonzero(reached):
+            who = np.flatnonzero(reached)
+            slot = self.next[who]
+            self._goals[who, slot] = -1
+            self._goals_seen[who, 2 * slot] = self._goals_seen[who, 2 * slot + 1] = -1 / rules.size
+            self.next[who] += 1
+            success = self.next == rules.max_goals
+            ended = success if ended is None else ended | success
+        if ended is None or not np.count_nonzero(ended):
+            return rewards, None, {}
+        missing = rules.max_goals - self.next
+        metrics = {
+            "goal_fraction": (self.count - missing) / self.count,
+            "success": (missing == 0).astype(np.float64),
+        }
+        return rewards, ended, metrics
 
     def _observe(self) -> np.ndarray:
-        n, rows = self.rules.size, self._rows
-        row, column = self.position[:, 0], self.position[:, 1]
         obs = np.empty((self.num_envs, _SEEN + 2 * self.rules.max_goals), dtype=np.float32)
-        obs[:, :2] = self.position / n
-        obs[:, 2:6] = self.sight[rows, row, column] / n
-        obs[:, 6] = self.t / self.rules.time_limit
-        obs[:, _SEEN:] = self.goals.reshape(self.num_envs, -1) / n
+        seen = self._view[self._cell_row + self.cell]
+        obs[:, :6] = seen.view(np.float32).reshape(-1, 6)
+        obs[:, 6] = self._fractions[self.t]
+        obs[:, _SEEN:] = self._goals_seen
         return obs

@@ -29,11 +29,10 @@ import numpy as np
 from gymnasium import spaces
 
 from amago.errors import ConfigurationError
+from envs_suite.ahead import Ahead
 from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
 
 RIGHT, UP, LEFT, DOWN = range(4)
-_DX = np.array([1, 0, -1, 0])
-_DY = np.array([0, 1, 0, -1])
 
 
 def _observation_space() -> spaces.Box:
@@ -49,7 +48,10 @@ def _check(corridor_length: int, penalty: float) -> None:
 
 def draw_goal(rng: np.random.Generator, task_index: int | None) -> int:
     """The goal's side, +1 or -1. One draw is made in any case, so later draws never shift."""
-    drawn = int(rng.integers(2))
+    return _side(int(rng.integers(2)), task_index)
+
+
+def _side(drawn: int, task_index: int | None) -> int:
     bit = drawn if task_index is None else task_index % 2
     return 1 if bit == 0 else -1
 
@@ -123,6 +125,59 @@ class TMazeAltActive(_TMazeAlt):
     oracle_length = 1
 
 
+class _Map:
+    """The maze as tables over states (S,): what follows from a state and an action, and what it shows.
+
+    A state is a cell and what is known there. Cells: 0 .. junction along the corridor, then the two sides. Every
+    cell comes three times, as before the oracle was visited with the goal at +1, at -1, and as afterwards;
+    then there are the oracle's first visit and the active form's first step, for each goal.
+
+    Attributes:
+        after: (S, 4) what follows, times 4: the place of its row in the flat tables.
+        rewards: (S, 4) float32, of any but the last step.
+        seen: (S, 4) complex64: the two numbers of an observation, the same for all actions.
+        side: (S, 4) y, which the oracle's sign is not.
+        starts: goal (+1, -1) -> the state at the start.
+    """
+
+    def __init__(self, junction: int, oracle_length: int, penalty: float) -> None:
+        cells = junction + 3
+        up, down = junction + 1, junction + 2
+        walk = np.arange(cells)[:, None].repeat(4, axis=1)
+        walk[: junction + 1, RIGHT] = np.minimum(np.arange(junction + 1) + 1, junction)
+        walk[: junction + 1, LEFT] = np.maximum(np.arange(junction + 1) - 1, 0)
+        walk[junction, [UP, DOWN]] = up, down
+        walk[up, DOWN] = walk[down, UP] = junction
+
+        visited, oracle, first = 2 * cells, 3 * cells, 3 * cells + 2  # the latter two: one for each goal
+        after = np.empty((3 * cells + 4, 4), dtype=np.int64)
+        after[visited:oracle] = walk + visited
+        after[oracle:first] = walk[0] + visited
+        for goal in range(2):
+            after[goal * cells : (goal + 1) * cells] = np.where(walk == 0, oracle + goal, walk + goal * cells)
+            after[first + goal] = after[goal * cells + oracle_length]
+        self.after = 4 * after.ravel()
+
+        rewards = np.zeros((len(after), 4), dtype=np.float32)
+        rewards[:first, [UP, LEFT, DOWN]] = penalty
+        self.rewards = rewards.ravel()
+
+        y = np.zeros(cells)
+        y[[up, down]] = 1, -1
+        of_cell = (np.arange(cells) >= junction) + 1j * y
+        start = np.repeat(of_cell[oracle_length], 2)
+        seen = np.concatenate([np.tile(of_cell, 3), [1j, complex(0.0, -1.0)], start]).astype(np.complex64)
+        self.seen = seen.repeat(4)
+        side = np.concatenate([np.tile(y, 3), np.zeros(4)])
+        self.side = side.astype(np.int64).repeat(4)
+        begin = first if oracle_length else oracle
+        self.starts = {1: 4 * begin, -1: 4 * (begin + 1)}
+
+
+#: Goals that an instance draws at once.
+_GOALS_AHEAD = 64
+
+
 class TMazeVector(BatchedEnv):
     """N T-Mazes; the dynamics of :class:`TMazeAltPassive` or, with ``active``, :class:`TMazeAltActive`.
 
@@ -147,39 +202,33 @@ class TMazeVector(BatchedEnv):
         self.oracle_length = int(active)
         self.episode_length = corridor_length + 2 * self.oracle_length + 1
         self.junction = self.oracle_length + corridor_length
+        self._map = _Map(self.junction, self.oracle_length, penalty)
         self.goal = np.ones(num_envs, dtype=np.int64)
-        self.x, self.y, self.t, self.shown = (np.zeros(num_envs, dtype=np.int64) for _ in range(4))
-        self.visited = np.zeros(num_envs, dtype=bool)
+        self._state = np.zeros(num_envs, dtype=np.int64)  # its row in the flat tables
+        self._ahead: Ahead[int] = Ahead(num_envs, lambda rng: rng.integers(2, size=_GOALS_AHEAD).tolist())
 
     def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
-        self.goal[i] = draw_goal(rng, task_index)
-        self.x[i], self.y[i], self.t[i] = self.oracle_length, 0, 0
-        self.visited[i] = self.oracle_length == 0
-        self.shown[i] = self.goal[i] if self.visited[i] else 0
+        drawn = self._ahead.take(i, rng)
+        self.goal[i] = draw_goal(rng, task_index) if drawn is None else _side(drawn, task_index)
+
+    def _begin(self, who: np.ndarray) -> None:
+        starts = self._map.starts
+        self._state[who] = np.where(self.goal[who] == 1, starts[1], starts[-1])
+        self._set_deadline(who, self.episode_length)
 
     def _move(self, actions: np.ndarray) -> Moved:
-        self.t += 1
-        # Along the corridor only on its axis, across it only in the junction's column.
-        self.x = np.clip(self.x + _DX[actions] * (self.y == 0), 0, self.junction)
-        self.y = np.clip(self.y + _DY[actions] * (self.x == self.junction), -1, 1)
-        at_oracle = self.x == 0
-        self.shown = self.goal * (at_oracle & ~self.visited)
-        self.visited |= at_oracle
-        ended = self.t >= self.episode_length
-        success = (self.y == self.goal) & ended
-        wrong = (actions != RIGHT) & (self.t > self.oracle_length) & ~ended
-        return (
-            success * self.goal_reward + wrong * self.penalty,
-            ended,
-            {"success": success.astype(np.float64)},
-        )
+        chosen = self._state + actions
+        self._state = self._map.after[chosen]
+        rewards = self._map.rewards[chosen]
+        ended = self._time_up()
+        if ended is None:
+            return rewards, None, {}
+        success = (self._map.side[self._state] == self.goal) & ended
+        rewards[ended] = success[ended] * self.goal_reward
+        return rewards, ended, {"success": success.astype(np.float64)}
 
     def _observe(self) -> np.ndarray:
-        at_junction = self.x == self.junction
-        obs = np.empty((self.num_envs, 2), dtype=np.float32)
-        obs[:, 0] = at_junction
-        obs[:, 1] = np.where(at_junction, self.y, self.shown)
-        return obs
+        return self._map.seen[self._state].view(np.float32).reshape(self.num_envs, 2)
 
 
 class TMazePassiveVector(TMazeVector):

@@ -1,12 +1,14 @@
 """Base of the vectorised environments: who is reset, from which generator, for which task.
 
-A subclass holds its state in arrays with a leading dimension of ``num_envs`` and writes three
-methods: draw one instance's episode, move all instances, observe all instances. Everything random
-is drawn when an episode is drawn, so that moving is pure numpy.
+A subclass holds its state in arrays with a leading dimension of ``num_envs`` and writes four
+methods: draw one instance's episode, put many at their start, move all instances, observe all instances.
+Everything random is drawn when an episode is drawn, so that moving is pure numpy: mostly one look-up
+in a table of what follows from what, which costs a fraction of the arithmetic.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,10 +21,13 @@ from gymnasium.vector.utils import batch_space
 from amago.envs.amago_env import AMAGO_ENV_LOG_PREFIX
 from amago.errors import EnvironmentFailure
 
-#: One step of all instances: rewards (N,), terminated (N,), metrics of ended episodes.
-Moved = tuple[np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
+#: One step of all instances: rewards (N,), which episodes ended (N,) or None for none, their metrics.
+Moved = tuple[np.ndarray, np.ndarray | None, Mapping[str, np.ndarray]]
+
+_NEVER = np.iinfo(np.int64).max
 
 
+@functools.cache
 def metric_key(name: str) -> str:
     """The ``info`` key under which a metric called ``name`` is logged."""
     return f"{AMAGO_ENV_LOG_PREFIX} {name}"
@@ -60,12 +65,21 @@ class BatchedEnv(VectorEnv):
         self.action_space = batch_space(action_space, num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._ended = np.ones(num_envs, dtype=bool)
+        self._waiting = True  # whether any instance has ended and was not reset
+        self._shape = (num_envs, *(action_space.shape or ()))
+        #: Steps since this object was made: what an instance's time is counted from.
+        self._clock = 0
+        self._deadline = np.full(num_envs, _NEVER)
+        self._next_deadline = _NEVER
 
     # -- for subclasses ------------------------------------------------------------------------
 
     @abstractmethod
     def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
-        """Start a new episode of instance ``i``, drawing everything random from ``rng``."""
+        """Draw everything random about a new episode of instance ``i`` from ``rng``."""
+
+    def _begin(self, who: np.ndarray) -> None:
+        """Put the instances ``who`` (K,), whose episodes were just drawn, at their start; nothing by default."""
 
     @abstractmethod
     def _move(self, actions: np.ndarray) -> Moved:
@@ -74,6 +88,17 @@ class BatchedEnv(VectorEnv):
     @abstractmethod
     def _observe(self) -> np.ndarray:
         """Current observations (N, ...), a new array; a function of the state only."""
+
+    # -- time, for subclasses whose episodes have a longest length -------------------------------
+
+    def _set_deadline(self, who: np.ndarray, steps: int) -> None:
+        """The time of the instances ``who`` will be up in ``steps`` steps from now."""
+        self._deadline[who] = self._clock + steps
+        self._next_deadline = int(self._deadline.min())
+
+    def _time_up(self) -> np.ndarray | None:
+        """Whose time is up (N,), or None while nobody's is."""
+        return self._deadline == self._clock if self._clock >= self._next_deadline else None
 
     # -- gymnasium's interface -----------------------------------------------------------------
 
@@ -105,14 +130,18 @@ class BatchedEnv(VectorEnv):
         seeds = [seed + i for i in range(n)] if isinstance(seed, (int, np.integer)) else seed
         if seeds is not None and len(seeds) != n:
             raise EnvironmentFailure(f"reset got {len(seeds)} seeds for {n} instances")
-        for i in np.flatnonzero(mask).tolist():
+        who = np.flatnonzero(mask)
+        for i in who.tolist():
             own_seed = None if seeds is None else seeds[i]
             rng = self._generators[i]
             if rng is None or own_seed is not None:
                 rng = self._generators[i] = np.random.default_rng(own_seed)
             self._draw(i, rng, None if tasks is None else int(tasks[i]))
+        if len(who):
+            self._begin(who)
         self._ended[mask] = False
-        if self._ended.any():
+        self._waiting = bool(self._ended.any())
+        if self._waiting:
             waiting = np.flatnonzero(self._ended).tolist()
             if any(self._generators[i] is None for i in waiting):
                 raise EnvironmentFailure(
@@ -135,17 +164,22 @@ class BatchedEnv(VectorEnv):
         Raises:
             EnvironmentFailure: an instance has ended and was not reset.
         """
-        if self._ended.any():
-            ended = np.flatnonzero(self._ended).tolist()
-            raise EnvironmentFailure(f"instances {ended} have ended: reset them before the next step")
-        shape = self.single_action_space.shape or ()
-        rewards, ended_now, metrics = self._move(np.asarray(actions).reshape(self.num_envs, *shape))
-        self._ended = ended_now.copy()
+        if self._waiting:
+            waiting = np.flatnonzero(self._ended).tolist()
+            raise EnvironmentFailure(f"instances {waiting} have ended: reset them before the next step")
+        self._clock += 1
+        rewards, ended, metrics = self._move(np.asarray(actions).reshape(self._shape))
         info: dict[str, Any] = {}
-        if metrics and ended_now.any():
-            for name, values in metrics.items():
-                info[metric_key(name)] = values
-                info["_" + metric_key(name)] = ended_now.copy()
         never = np.zeros(self.num_envs, dtype=bool)
-        terminated, truncated = (never, ended_now) if self.ends_by_time else (ended_now, never)
-        return self._observe(), rewards.astype(np.float32), terminated, truncated, info
+        if ended is None:
+            ended = np.zeros(self.num_envs, dtype=bool)
+        elif np.count_nonzero(ended):
+            self._ended = ended.copy()
+            self._waiting = True
+            reported = ended.copy()
+            for name, values in metrics.items():
+                key = metric_key(name)
+                info[key] = values
+                info["_" + key] = reported
+        terminated, truncated = (never, ended) if self.ends_by_time else (ended, never)
+        return self._observe(), rewards.astype(np.float32, copy=False), terminated, truncated, info

@@ -9,7 +9,8 @@ import gymnasium as gym
 import pytest
 
 from envs_suite.alchemy import SymbolicAlchemy, SymbolicAlchemyVector
-from envs_suite.frozen_lake import MetaFrozenLake, MetaFrozenLakeVector
+from envs_suite.frozen_lake import MetaFrozenLake
+from envs_suite.frozen_lake_vector import MetaFrozenLakeVector
 from envs_suite.key_door import RoomKeyDoor, RoomKeyDoorVector
 from envs_suite.maze_runner import MazeRunnerGymEnv, MazeRunnerVector
 from envs_suite.tmaze import (

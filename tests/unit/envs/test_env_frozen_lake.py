@@ -10,12 +10,12 @@ import pytest
 from envs_suite.frozen_lake import (
     LakeRules,
     MetaFrozenLake,
-    MetaFrozenLakeVector,
     draw_episode,
     draw_map,
     is_eval_map,
     solvable,
 )
+from envs_suite.frozen_lake_vector import MetaFrozenLakeVector, all_solvable
 
 
 def _reachable(holes: np.ndarray) -> bool:
@@ -37,12 +37,14 @@ def test_solvable_on_every_small_map() -> None:
     """Guards the search for a path on all 3 x 3 maps and on random larger ones."""
     for bits in itertools.product([False, True], repeat=7):
         holes = np.array([False, *bits, False]).reshape(3, 3)
-        assert solvable(holes) == _reachable(holes)
+        assert solvable(holes) == _reachable(holes) == all_solvable(holes[None])[0]
     rng = np.random.default_rng(0)
-    for _ in range(300):
-        holes = rng.random((6, 6)) < 0.4
-        holes[0, 0] = holes[-1, -1] = False
-        assert solvable(holes) == _reachable(holes)
+    for n in (4, 6, 8, 9):  # from 9 on a map has more cells than a word has bits
+        maps = rng.random((100, n, n)) < 0.4
+        maps[:, 0, 0] = maps[:, -1, -1] = False
+        wanted = [_reachable(holes) for holes in maps]
+        assert [solvable(holes) for holes in maps] == wanted == all_solvable(maps).tolist()
+        assert 5 < sum(wanted) < 95
 
 
 @pytest.mark.parametrize("size", [3, 5, 10])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs_suite.maze_runner import MazeRules, MazeRunnerGymEnv, MazeRunnerVector, draw_task, draw_walls, sight
+from envs_suite.maze_runner import MazeRules, MazeRunnerGymEnv, MazeRunnerVector, draw_task
+from envs_suite.mazes import draw_walls, sight
 
 
 def _flood(walls: np.ndarray, start: tuple[int, int]) -> np.ndarray:
@@ -22,6 +23,38 @@ def _flood(walls: np.ndarray, start: tuple[int, int]) -> np.ndarray:
             break
         wet = grown
     return wet
+
+
+def _naive_walls(rng: np.random.Generator, size: int) -> np.ndarray:
+    """The same maze by one draw for every try, walls and pillars on one grid."""
+    walls = np.zeros((size, size), dtype=bool)
+    walls[[0, -1]] = walls[:, [0, -1]] = True
+    seeds = rng.integers(size // 2 + 1, size=(int(0.75 * (size // 2) ** 2), 2))
+    for row, column in (2 * seeds).tolist():
+        walls[row, column] = True
+        for _ in range(int(7.5 * size)):
+            ways = [(row - 2, column), (row + 2, column), (row, column - 2), (row, column + 2)]
+            ways = [(r, c) for r, c in ways if 0 <= r < size and 0 <= c < size]
+            if all(walls[way] for way in ways):
+                break
+            to = ways[int(rng.integers(len(ways)))]
+            if not walls[to]:
+                walls[to] = walls[(row + to[0]) // 2, (column + to[1]) // 2] = True
+                row, column = to
+    walls[size - 5 : size - 1, 1:-1] = False
+    walls[size - 4 : size - 1, [size // 2 - 1, size // 2 + 1]] = True
+    return walls
+
+
+@pytest.mark.parametrize("size", [9, 11, 15, 31])
+def test_walls_are_drawn_as_one_by_one(size: int) -> None:
+    """Guards drawing ahead: the same maze, and the generator left at the same place, as with single draws."""
+    for seed in range(30):
+        ours, naive = np.random.default_rng(seed), np.random.default_rng(seed)
+        for rng in (ours, naive):
+            rng.integers(2, size=seed % 2)  # half of the times, half of a 64-bit word waits in the generator
+        np.testing.assert_array_equal(draw_walls(ours, size), _naive_walls(naive, size))
+        assert ours.bit_generator.state == naive.bit_generator.state
 
 
 @pytest.mark.parametrize("size", [9, 11, 15, 31])
