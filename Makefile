@@ -8,15 +8,21 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/pip --quiet --disable-pip-version-check --no-input install
 WHEELS := --require-hashes --only-binary :all:
 LOCKED := $(WHEELS) --no-binary connection-pool --no-build-isolation --use-pep517
+AGENT := containers/agent
 CORE := containers/core/requirements
 PIPE := requirements/pipeline
 DEV  := requirements/dev
+# Families of environments that cannot share the core's pins: a folder, and a virtual environment, each.
+OTHERS := $(filter-out core,$(patsubst containers/%/requirements.in,%,$(wildcard containers/*/requirements.in)))
+FAMILIES ?= $(OTHERS)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
         --generate-hashes --override requirements/no-torch.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 define HELP
 make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ARGS="--dry-run"
 make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
+make family-NAME    build .venv-NAME, for the environments of another family: $(OTHERS)
+make test-families  build them, then train and check environments of each        FAMILIES="jax offline"
 make lint    check style, types and the workflow
 make torture kill small cells again and again, compare with one left alone       ARGS="--kills 30"
 make fuzz    feed 100,000 hostile files to every reader, print what came of them   ARGS="--only gin"
@@ -26,7 +32,7 @@ make lock    resolve the locked requirements again                              
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test lint torture fuzz audit bench lock clean
+.PHONY: help run test family-NAME test-families lint torture fuzz audit bench lock clean
 
 help:
 	@: $(info $(HELP))
@@ -36,6 +42,12 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 $(ARGS)
+
+family-%: .venv-%/stamp
+	@echo "amago-suite uses .venv-$* for the environments of family $*"
+
+test-families: $(VENV)/dev.stamp $(FAMILIES:%=.venv-%/stamp)
+	$(BIN)/pytest tests/families --require family $(FAMILIES:%=--family %) $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check
@@ -57,12 +69,14 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/dev.stamp
-	$(LOCK) $(ARGS) $(CORE).in -o $(CORE).lock
-	$(LOCK) $(ARGS) $(CORE).in $(PIPE).in -c $(CORE).lock -o $(PIPE).lock
-	$(LOCK) $(ARGS) $(CORE).in $(PIPE).in $(DEV).in -c $(PIPE).lock -o $(DEV).lock
+	$(LOCK) $(ARGS) $(AGENT).in $(CORE).in -o $(CORE).lock
+	$(LOCK) $(ARGS) $(AGENT).in $(CORE).in $(PIPE).in -c $(CORE).lock -o $(PIPE).lock
+	$(LOCK) $(ARGS) $(AGENT).in $(CORE).in $(PIPE).in $(DEV).in -c $(PIPE).lock -o $(DEV).lock
+	set -e; for family in $(OTHERS); do \
+	  $(LOCK) $(ARGS) $(AGENT).in containers/$$family/requirements.in -o containers/$$family/requirements.lock; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OTHERS:%=.venv-%) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The set-up. The core comes first because its locked setuptools builds what has no wheel: a build of
 # its own environment would fetch tools that no lock pins. torch comes without a hash because its
@@ -75,6 +89,17 @@ $(VENV)/run.stamp: $(PIPE).lock requirements/torch.txt pyproject.toml | $(BIN)/p
 	$(PIP) $(LOCKED) -r $(PIPE).lock
 	$(PIP) --only-binary :all: -r requirements/torch.txt
 	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The same for a family: all that its lock has, whatever the core has.
+FAMILY_PIP = .venv-$*/bin/pip --quiet --disable-pip-version-check --no-input install
+.venv-%/stamp: containers/%/requirements.lock requirements/torch.txt pyproject.toml | $(VENV)/run.stamp
+	@echo "Installing the family $* into .venv-$*: once, a few minutes"
+	$(BIN)/python -m venv .venv-$*
+	$(FAMILY_PIP) --no-deps --only-binary :all: -r requirements/torch.txt
+	$(FAMILY_PIP) $(WHEELS) -r $<
+	$(FAMILY_PIP) --only-binary :all: -r requirements/torch.txt
+	$(FAMILY_PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/dev.stamp: $(DEV).lock $(VENV)/run.stamp
