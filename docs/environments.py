@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import envs_suite
+from envs_suite.optional import CORE
 from envs_suite.registry import EnvSpec, Measured
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -20,8 +21,8 @@ edit it by hand. `amago-suite envs ID` shows one entry in the terminal.
 
 Horizons, scores and bounds are those of the default parameters. A score of uniformly random actions is the
 mean over that many episodes, with the standard error of that mean (`python benchmarks/random_policies.py`).
-Environments that need a package outside the locked set-up say which command installs it; the registry can
-be read without any of them.
+Families share one set of packages, one virtual environment and one image: `core` is part of every set-up, the
+others are built with `make family-NAME`. The registry can be read without any of them.
 
 Columns: *vectorised* environments move many instances with one call; those that *sample tasks* never train on
 a task that evaluation uses.
@@ -80,11 +81,8 @@ def section(spec: EnvSpec) -> list[str]:
     lines += [f"* Measured here, {who}: {_measured(score)}." for who, score in spec.yardsticks.items()]
     if spec.best_possible is not None:
         lines.append(f"* Best possible: {_number(spec.best_possible)}.")
-    if spec.install:
-        lines.append(f"* Installed with: `{spec.install}`")
-    elif spec.requires:
-        lines.append(f"* Needs the Python packages: {', '.join(spec.requires)}.")
-    lines += [f"* Family `{spec.family}`; licence: {spec.licence}.", ""]
+    installed = "" if spec.family == CORE else f", installed with `{spec.install}`"
+    lines += [f"* Family `{spec.family}`{installed}; licence: {spec.licence}.", ""]
     if spec.parameters:
         rows = [[f"`{n}`", f"`{p.default}`", p.allowed, p.doc] for n, p in spec.parameters.items()]
         lines += _table(["parameter", "default", "allowed", "meaning"], rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from amago.errors import ConfigurationError
-from envs_suite.optional import INSTALL
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
 
@@ -58,7 +57,6 @@ register(
         best_possible=0.0,
         random_score=RANDOM_SCORES.get("half-cheetah-velocity"),
         requires=("mujoco",),
-        install=INSTALL["mujoco"],
     )
 )
 
@@ -136,7 +134,6 @@ def _gymnasium(name: str) -> EnvSpec:
         best_possible=500.0 if name == "cartpole" else None,
         random_score=random_score,
         requires=(module,) if module else (),
-        install=INSTALL.get(module, ""),
     )
 
 

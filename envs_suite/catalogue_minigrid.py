@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from envs_suite.minigrid_tasks import BABYAI, MINIGRID
-from envs_suite.optional import INSTALL
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
 
@@ -47,7 +46,6 @@ def _grid(name: str) -> EnvSpec:
         best_possible=None if name.startswith("dynamic") else 1.0,
         random_score=RANDOM_SCORES.get(env_id),
         requires=("minigrid",),
-        install=INSTALL["minigrid"],
     )
 
 
@@ -75,7 +73,6 @@ def _babyai() -> EnvSpec:
         samples_tasks=True,
         random_score=RANDOM_SCORES.get("babyai"),
         requires=("minigrid",),
-        install=INSTALL["minigrid"],
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from envs_suite.optional import INSTALL
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
 
@@ -97,9 +96,9 @@ def _entry(name: str, level: int) -> EnvSpec:
 
     return EnvSpec(
         id=env_id,
-        family="core",
+        family="labyrinth" if name.startswith("Labyrinth") else "core",
         description=f"POPGym's {popgym_id}, with a step timer.",
-        licence="MIT (popgym" + (", mazelib)" if name.startswith("Labyrinth") else ")"),
+        licence="MIT (popgym)" + (", GPL-3.0 (mazelib)" if name.startswith("Labyrinth") else ""),
         score=_SCORE,
         horizon_of=horizon_of,
         factory=factory,
@@ -140,6 +139,5 @@ register(
         factory=_make_multi,
         random_score=RANDOM_SCORES.get("multidomain-popgym"),
         requires=("popgym",),
-        install=INSTALL["popgym"],
     )
 )

@@ -1,7 +1,6 @@
-"""Packages that the core's lock leaves out: how each is installed, and how its absence is told.
+"""Packages that an environment needs: how they are installed, and how their absence is told.
 
-An environment imports such a package when it is made, never before, so that the registry can be read
-without it.
+An environment imports its package when it is made, never before, so that the registry can be read without it.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ from types import ModuleType
 
 from amago.errors import ConfigurationError
 
-#: Module -> the command that installs what belongs to it, at the versions that were tested.
-INSTALL = {
-    "mujoco": 'pip install "gymnasium[mujoco]==1.4.0" mujoco==3.3.0',
-    "Box2D": 'pip install "gymnasium[box2d]==1.4.0" box2d==2.3.10',
-    "minigrid": "pip install minigrid==3.2.0",
-    "popgym": "pip install popgym==1.0.7",
-}
+#: The family that every set-up has.
+CORE = "core"
 
 
-def need(module: str, who: str) -> ModuleType:
-    """Import ``module`` for ``who``.
+def install_command(family: str) -> str:
+    """What to type, in the project's folder, to install a family."""
+    return "make .venv/run.stamp" if family == CORE else f"make family-{family}"
+
+
+def need(module: str, who: str, family: str = CORE) -> ModuleType:
+    """Import ``module`` for ``who``, which belongs to ``family``.
 
     Raises:
         ConfigurationError: it is not installed; the message has the command.
@@ -31,6 +30,6 @@ def need(module: str, who: str) -> ModuleType:
     except ImportError as error:
         top = module.partition(".")[0]
         raise ConfigurationError(
-            f"{who} needs the Python package {top!r}, which cannot be imported ({error}); "
-            f"install it with: {INSTALL[top]}"
+            f"{who} needs the Python package {top!r}, which cannot be imported "
+            f"({str(error).splitlines()[0]}); install family {family!r} with: {install_command(family)}"
         ) from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from amago.errors import ConfigurationError
 from amago.registry import nearest
+from envs_suite.optional import install_command, need
 
 if TYPE_CHECKING:
     from amago.envs import AMAGOEnv
@@ -138,8 +139,7 @@ class EnvSpec:
         samples_tasks: each episode draws a task, and those of the "eval" split never occur in "train".
         vectorised: ``make`` accepts ``num_envs > 1``.
         licence: of what this entry installs or is.
-        requires: modules beyond the family's own that must be importable.
-        install: the command that installs them.
+        requires: modules that must be importable; the family's lock brings them.
     """
 
     id: str
@@ -158,7 +158,11 @@ class EnvSpec:
     yardsticks: Mapping[str, Measured] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     requires: tuple[str, ...] = ()
-    install: str = ""
+
+    @property
+    def install(self) -> str:
+        """The command that installs the family."""
+        return install_command(self.family)
 
     @property
     def params(self) -> dict[str, Value]:
@@ -226,16 +230,7 @@ class EnvSpec:
 
     def _check_installed(self) -> None:
         for module in self.requires:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                way_out = f"use the image of family {self.family!r} or install its requirements"
-                if self.install:
-                    way_out = f"install it with: {self.install}"
-                raise ConfigurationError(
-                    f"environment {self.id!r} needs the Python package {module!r}, which cannot be imported "
-                    f"({error}); {way_out}"
-                ) from error
+            need(module, f"environment {self.id!r}", self.family)
 
 
 #: Modules that register entries when they are imported.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from amago.errors import AmagoError
 from amago_suite.cell import Cell
+from amago_suite.families import python_of
 from amago_suite.grid import Grid
+from amago_suite.imports import imports_allowed
+from amago_suite.paths import shown
 
 #: One step of every actor beyond an episode, one update, no validation.
 _TINY = """
@@ -32,13 +38,46 @@ class Checked:
     error: str | None
 
 
-def check(grid: Grid) -> list[Checked]:
-    """Build every (environment, architecture), collect a little, make one update, in a temporary folder."""
+def check(grid: Grid, family: str | None = None) -> list[Checked]:
+    """Build every (environment, architecture), collect a little, make one update, in a temporary folder.
+
+    Args:
+        grid: what to check.
+        family: only environments of this family, here. By default all, each in its family's own environment.
+    """
     pairs = {(cell.environment, cell.architecture): cell for cell in reversed(grid.cells)}
     ordered = [
         pairs[environment.name, name] for environment in grid.environments for name in grid.architectures
     ]
-    return [check_cell(cell, grid.environment(cell.environment).horizon) for cell in ordered]
+    if family is not None:
+        here = [cell for cell in ordered if cell.family == family]
+        return [check_cell(cell, grid.environment(cell.environment).horizon) for cell in here]
+    elsewhere: dict[tuple[str, str], Checked] = {}
+    for other in dict.fromkeys(cell.family for cell in ordered):
+        python = python_of(other)
+        if python is not None:
+            rows = _check_in(python, grid, other)
+            elsewhere |= {(row.environment, row.architecture): row for row in rows}
+    return [
+        elsewhere.get((cell.environment, cell.architecture))
+        or check_cell(cell, grid.environment(cell.environment).horizon)
+        for cell in ordered
+    ]
+
+
+def _check_in(python: Path, grid: Grid, family: str) -> list[Checked]:
+    """The same for one family, by its own Python."""
+    command = [str(python), "-m", "amago_suite", "check", str(grid.file), "--json", "--family", family]
+    if grid.suite != grid.file.stem:
+        command.append("--smoke")
+    if imports_allowed():
+        command.append("--allow-imports")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        return [Checked(**row) for row in json.loads(done.stdout)]
+    except (ValueError, TypeError) as error:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise AmagoError(f"the check of family {family} by {shown(python)} failed: {last}") from error
 
 
 def check_cell(cell: Cell, horizon: int) -> Checked:

@@ -10,6 +10,7 @@ import typer
 
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite import upkeep
+from amago_suite.cell import read_cell
 from amago_suite.command_line import (
     AllowImports,
     CellFolder,
@@ -68,8 +69,10 @@ def run(context: typer.Context, suite: Suite, smoke: Smoke = False, imports: All
 @app.command()
 def train(folder: CellFolder, parent: Parent = None, log: Log = None, imports: AllowImports = False) -> None:
     """Train one cell by hand, exactly as a suite would."""
+    from amago_suite.families import hand_over
     from amago_suite.train import train as train_cell
 
+    hand_over(read_cell(folder).family, sys.argv[1:])
     with resumable():
         raise typer.Exit(train_cell(folder, parent=parent, log=log))
 
@@ -80,13 +83,21 @@ def evaluate(
 ) -> None:
     """Evaluate one trained cell by hand, exactly as a suite would."""
     from amago_suite.evaluate import evaluate as evaluate_cell
+    from amago_suite.families import hand_over
 
+    hand_over(read_cell(folder).family, sys.argv[1:])
     with resumable():
         raise typer.Exit(evaluate_cell(folder, parent=parent, log=log))
 
 
 @app.command()
-def check(suite: Suite, smoke: Smoke = False, as_json: Json = False, imports: AllowImports = False) -> None:
+def check(
+    suite: Suite,
+    smoke: Smoke = False,
+    as_json: Json = False,
+    imports: AllowImports = False,
+    family: Annotated[str | None, typer.Option(hidden=True, help="Only this family, here.")] = None,
+) -> None:
     """Build every (environment, architecture) of a suite: one rollout, one update, nothing is kept."""
     from dataclasses import asdict
 
@@ -94,7 +105,7 @@ def check(suite: Suite, smoke: Smoke = False, as_json: Json = False, imports: Al
     from amago_suite.grid import plan
 
     grid = plan(suite, smoke=smoke)
-    checked = check_grid(grid)
+    checked = check_grid(grid, family)
     if as_json:
         print_json([asdict(row) for row in checked])
     else:

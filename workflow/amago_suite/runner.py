@@ -18,6 +18,7 @@ from amago.errors import AmagoError
 from amago_suite.dag import PLAN_VARIABLE
 from amago_suite.display import REFRESH, Display
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
+from amago_suite.families import check_families
 from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan
 from amago_suite.imports import imports_allowed
@@ -84,6 +85,7 @@ def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Con
     command = _command(options, config)
     if _NO_JOBS.intersection(options):
         return subprocess.run(command, check=False).returncode
+    check_families(((e.family, e.id) for e in grid.environments), shown(grid.file))
     if check_owner(grid):
         removed = remove_stale_locks(grid)
         if removed:

@@ -21,6 +21,7 @@ from types import FrameType
 from amago.errors import ConfigurationError
 from amago.registry import nearest
 from amago_suite.cell import CELL_FILE, Cell, read_cell
+from amago_suite.families import python_of
 from amago_suite.files import read_json
 from amago_suite.grid import Grid
 from amago_suite.locks import die_with_parent
@@ -149,7 +150,8 @@ def _start(index: int, cell: Cell, work: Path, retrain: bool) -> _Check:
             os._exit(1)
 
     result, errors = work / f"{index}.json", work / f"{index}.log"
-    command = [sys.executable, "-m", "amago_suite", "verify-cell", str(cell.folder), "--result", str(result)]
+    python = python_of(cell.family) or sys.executable
+    command = [str(python), "-m", "amago_suite", "verify-cell", str(cell.folder), "--result", str(result)]
     with errors.open("wb") as output:
         # A session of its own: a Ctrl-C in the terminal reaches this process, which ends the others.
         process = subprocess.Popen(
