@@ -129,7 +129,9 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What makes SLURM's commands talk to this cluster."""
-        return {"SLURM_CONF": str(self.config)}
+        # Snakemake's job steps drop SLURM_CONF before they call srun, and ours is not in its usual place.
+        path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", "")])
+        return {"SLURM_CONF": str(self.config), "PATH": path}
 
     @property
     def daemons(self) -> list[str]:
@@ -241,7 +243,7 @@ class Cluster:
     def _write(self) -> None:
         """Folders, pretended GPUs and settings."""
         host = socket.gethostname().partition(".")[0]
-        for name in ("etc", "log", "state", "dev", *(f"spool.n{n}" for n in range(1, self.nodes + 1))):
+        for name in ("bin", "etc", "log", "state", "dev", *(f"spool.n{n}" for n in range(1, self.nodes + 1))):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # the database runs as another user
         devices = [self.folder / "dev" / f"gpu{number}" for number in range(self.gpus)]
@@ -270,6 +272,10 @@ class Cluster:
         self.config.with_name("cgroup.conf").write_text(
             "CgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\n"
         )
+        wrapper = self.folder / "bin" / "srun"
+        srun = shutil.which("srun", path="/usr/local/bin:/usr/bin:/bin")
+        wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.config} exec {srun} "$@"\n')
+        wrapper.chmod(0o755)
         if self.accounting:
             path = self.config.with_name("slurmdbd.conf")
             path.touch(mode=0o600)
@@ -476,7 +482,7 @@ def main() -> int:
     try:
         if given.action == "up":
             cluster.up()
-            print(f"export SLURM_CONF={cluster.config}")
+            print(f"export SLURM_CONF={cluster.config} PATH={folder}/bin:$PATH")
         elif given.action == "down":
             cluster.down()
         else:

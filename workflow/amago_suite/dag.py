@@ -19,6 +19,7 @@ from amago_suite.imports import allow_imports
 from amago_suite.ownership import clear_owner, write_owner
 from amago_suite.paths import RESULTS, shown
 from amago_suite.prepare import check_results, prepare
+from amago_suite.records import MAIN_VARIABLE
 from amago_suite.schema import validate
 from amago_suite.site import read_site
 
@@ -46,6 +47,8 @@ def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
         suite = str(config.get("suite", DEFAULT_SUITE))
         smoke = bool(config.get("smoke", False))
         results = Path(config.get("results", RESULTS))
+        if main:
+            os.environ[MAIN_VARIABLE] = str(os.getpid())
         if main and PLAN_VARIABLE in os.environ:
             return read_plan(Path(os.environ[PLAN_VARIABLE]))
         if not main:
@@ -57,6 +60,13 @@ def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
     except AmagoError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(USAGE)
+
+
+def use_executors(grid: Grid) -> None:
+    """Let SLURM jobs be followed by an executor that knows the cells."""
+    from amago_suite import slurm
+
+    slurm.use_with(grid)
 
 
 def reader(grid: Grid) -> Callable[[Callable[[Cell], Any]], Callable[[Any], Any]]:

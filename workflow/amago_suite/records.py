@@ -28,7 +28,7 @@ class Attempt:
     pid: int
     job: str | None  #: the scheduler's job id
     log: str | None
-    parent: int | None = None  #: process that started it, where it is a job
+    parent: int | None = None  #: main process that started it, where it is a job
     epoch_start: int | None = None  #: epochs that were done when it began
     end: str | None = None
     reason: str | None = None  #: finished, interrupted, failed, out of memory, lost
@@ -49,6 +49,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
         ("seconds", "gpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb"), (int, float, type(None))
     ),
 }
+
+#: Process id of the Snakemake that a person started, also on nodes that its jobs run on.
+MAIN_VARIABLE = "AMAGO_SUITE_MAIN"
+
+
+def invocation(parent: int | None) -> int | None:
+    """Which invocation a job belongs to: on a cluster every job has another parent process."""
+    main = os.environ.get(MAIN_VARIABLE, "")
+    return int(main) if parent is not None and main.isdecimal() else parent
+
 
 LOST, OUT_OF_MEMORY = "lost", "out of memory"
 

@@ -32,6 +32,7 @@ class Slurm:
     poll_seconds: int
     job_prefix: str
     jobs: int
+    retries: int
     submissions_per_second: int
     latency_wait: int
     account: str | None = None

@@ -93,7 +93,7 @@ class _Attempt:
 
     def __init__(self, cell: Cell, parent: int | None, log: str | None) -> None:
         self.cell = cell
-        self.parent = parent
+        self.parent = records.invocation(parent)
         self.log = log
         self.attempts = records.Attempts(cell)
         self.began = time.monotonic()

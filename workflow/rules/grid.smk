@@ -9,6 +9,10 @@ of = dag.reader(GRID)
 need = dag.requester(GRID)
 
 
+if workflow.is_main_process:
+    dag.use_executors(GRID)
+
+
 wildcard_constraints:
     environment="[a-z0-9-]+",
     architecture="[a-z0-9-]+",
