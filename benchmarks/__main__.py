@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent
 
 def main(names: list[str]) -> int:
     """Run scripts in processes of their own; 0 when all succeeded, 1 when one failed, 2 for an unknown name."""
-    known = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    scripts = [path for path in FOLDER.glob("*.py") if not path.stem.startswith("_")]
+    known = sorted(path.stem for path in [*scripts, *(main.parent for main in FOLDER.glob("*/__main__.py"))])
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""How fast the agent learns: see ``python -m benchmarks.learning --help``."""
