@@ -17,6 +17,7 @@ from amago_suite.command_line import (
     resumable,
     spinner,
 )
+from amago_suite.exits import DONE, USAGE
 
 app = typer.Typer()
 
@@ -71,3 +72,43 @@ def gc(
         )
     else:
         print(f"{grid.suite}: nothing to free")
+
+
+@app.command()
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(metavar="P", help="The profile that you will run with: profiles/slurm, say.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="E", help="host, docker, podman or apptainer; the profile's by default."),
+    ] = None,
+    suite: Annotated[str | None, typer.Option(metavar="S", help="The suite that you will run.")] = None,
+    nodes: Annotated[
+        int, typer.Option(min=0, help="Also meet so many nodes of the cluster, in a job of a minute each.")
+    ] = 0,
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds that such a job may wait in the queue.")
+    ] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Look for what would stop a suite here: machine, engine, cluster, settings. Nothing is submitted."""
+    from amago_suite.doctor import OK, PROBLEM, examine
+
+    found = []
+    with resumable(), spinner("looking") as say:
+        for finding in examine(profile=profile, engine=engine, suite=suite, nodes=nodes, patience=patience):
+            found.append(finding)
+            say(f"looking: {finding.area}")
+    problems = sum(finding.level == PROBLEM for finding in found)
+    if as_json:
+        print_json({"problems": problems, "findings": [finding.to_dict() for finding in found]})
+    else:
+        print_table(
+            ["", "area", "found", "way out"],
+            [[f.level if f.level != OK else "", f.area, f.what, f.way_out] for f in found],
+        )
+        print(
+            "\nnothing stands in the way" if not problems else f"\n{problems} to mend before anything can run"
+        )
+    raise typer.Exit(USAGE if problems else DONE)
