@@ -107,6 +107,7 @@ def _run_rows(collection: Collection) -> list[Row]:
                 "success": float(means["success"][i]),
                 "length": float(means["length"][i]),
                 "diverged": run.diverged,
+                "tuning": collection.grid.tuning.get(run.cell.architecture),
                 **_provenance(run),
             }
         )
@@ -151,7 +152,6 @@ def _provenance(run: Run) -> Row:
         _find(record, "hardware.gpu", "gpu_model", "gpu"),
     ]
     attempts = _find(record, "attempts")
-    tuning = _find(record, "tuning")
     image = _find(record, "image.id", "image_id", "image")
     torch = _find(record, "torch.build", "torch.version", "torch_build", "torch", "versions.torch")
     return {
@@ -159,7 +159,6 @@ def _provenance(run: Run) -> Row:
         "env_steps": _as(int, _find(record, "env_steps", "counters.env_steps")),
         "gradient_steps": _as(int, _find(record, "gradient_steps", "counters.gradient_steps")),
         "parameters": _as(int, _find(record, "parameters", "parameter_count")),
-        "tuning": None if tuning is None else str(tuning),
         "attempts": len(attempts) if isinstance(attempts, list) else _as(int, attempts),
         "wall_seconds": _as(float, _find(record, "wall_seconds", "cost.wall_seconds")),
         "gpu_seconds": _as(float, _find(record, "gpu_seconds", "cost.gpu_seconds")),
@@ -245,10 +244,18 @@ def _published_text(environment: Environment, architecture: str, kind: str) -> s
     """The published number of this architecture, metric and kind of score, with its setting."""
     for entry in published(environment):
         name = entry.what.partition(",")[0].strip()
-        of_kind = BEST if "MMER" in entry.what else FINAL
-        if (_PUBLISHED_AS.get(name), entry.metric, of_kind) == (architecture, environment.score.metric, kind):
+        if (_PUBLISHED_AS.get(name), entry.metric, published_kind(entry)) == (
+            architecture,
+            environment.score.metric,
+            kind,
+        ):
             return f"{published_value(entry)} ({entry.what})"
     return None
+
+
+def published_kind(entry: Published) -> str:
+    """Whether a published score is the final policy's or the best over training (MMER)."""
+    return BEST if "MMER" in entry.what else FINAL
 
 
 def published_value(entry: Published) -> str:

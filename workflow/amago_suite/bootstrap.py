@@ -265,7 +265,7 @@ def bootstrap(
             slots = shared.integers(0, width, (size, width))
         counts = {}
         for name, pool in pools.items():
-            counts[name] = _draw(pool, size, streams[name], slots).astype(np.float64)
+            counts[name] = draw(pool, size, streams[name], slots).astype(np.float64)
             mass = counts[name] * pool.weights
             for key, values in evaluate(pool, mass, statistics).items():
                 result.statistics[name][key][rows] = values
@@ -278,8 +278,8 @@ def bootstrap(
     return result
 
 
-def _draw(
-    pool: Pool, rows: int, rng: np.random.Generator, slots: NDArray[np.int64] | None
+def draw(
+    pool: Pool, rows: int, rng: np.random.Generator, slots: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """Counts (rows, N) of runs drawn with replacement within each environment.
 

@@ -184,8 +184,9 @@ def tables(
     imports: AllowImports = False,
 ) -> None:
     """Tables and report from what is finished so far, in results/SUITE/partial/."""
+    from amago_suite.drawings import write_figures
     from amago_suite.grid import read_plan
-    from amago_suite.report import write_figures, write_report
+    from amago_suite.report import write_report
     from amago_suite.tables import write_tables
 
     if plan_file is None and suite is None:

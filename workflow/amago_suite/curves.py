@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from amago_suite import bootstrap as bs
 from amago_suite.collect import Collection, Run
-from amago_suite.grid import Environment, Grid
-from amago_suite.statistics import Floats, curve_band, iqm, normalise, summarise
+from amago_suite.grid import Environment
+from amago_suite.statistics import FEWEST_RUNS, Floats, curve_band, normalise
 
 #: Points of a curve: more than a figure can show, few enough for a page of fifty figures.
 POINTS = 60
@@ -101,118 +100,73 @@ def _resampled(run: Run, column: str, last: float, points: int) -> Floats:
     return out
 
 
-def sample_efficiency(curves: list[Curves], points: int = 40) -> dict[str, tuple[Floats, Floats]]:
+@dataclass(frozen=True)
+class Efficiency:
+    """One architecture over all environments while it trains.
+
+    Attributes:
+        n: runs of the environment that has fewest.
+        share: (P,) of the training budget.
+        iqm, low, high: (P,) interquartile mean of normalised scores, with a pointwise 95 % stratified
+            bootstrap band (NaN where an environment has fewer than 3 runs); NaN where a run has no value.
+    """
+
+    n: int
+    share: Floats
+    iqm: Floats
+    low: Floats
+    high: Floats
+
+
+def sample_efficiency(
+    curves: list[Curves], points: int = 40, resamples: int = bs.BAND_RESAMPLES
+) -> dict[str, Efficiency]:
     """Interquartile mean of normalised scores over all runs against the share of the budget.
 
     Args:
         curves: of every environment; those whose curve is not of their score are left out.
         points: of the result.
+        resamples: of the bands.
 
     Returns:
-        architecture -> (share of the budget (points,), interquartile mean (points,)), for the
-        architectures that have every environment.
+        Architecture -> its line, for the architectures that have every environment.
     """
     usable = [c for c in curves if c.column.partition("_")[2] == c.environment.score.metric]
-    if not usable:
-        return {}
     share = np.linspace(0.0, 1.0, points + 1)[1:]
     result = {}
     for architecture in dict.fromkeys(a for c in usable for a in c.of):
         if not all(architecture in c.of for c in usable):
             continue
-        rows = []
-        for c in usable:
-            score, curve = c.environment.score, c.of[architecture]
-            for run in normalise(curve.runs, score.low, score.high, score.direction):
-                known = np.isfinite(run)
-                x = curve.steps[known] / curve.steps[-1]
-                rows.append(np.interp(share, x, run[known], left=np.nan, right=np.nan))
-        table = np.stack(rows)
-        line = [iqm(column) if np.isfinite(column).all() else np.nan for column in table.T]
-        if np.isfinite(line).sum() > 1:
-            result[architecture] = share, np.array(line)
+        groups = [_normalised(c, architecture, share) for c in usable]
+        known = np.isfinite(np.concatenate(groups)).all(axis=0)
+        if known.sum() < 2:
+            continue
+        lines = np.full((3, points), np.nan)
+        lines[:, known] = _iqm_band([g[:, known] for g in groups], architecture, resamples)
+        result[architecture] = Efficiency(min(len(g) for g in groups), share, *lines)
     return result
 
 
-# -- scores over something else than training time ----------------------------------------------------
+def _normalised(curves: Curves, architecture: str, share: Floats) -> Floats:
+    """(n, P) normalised scores of each run at these shares of the budget; NaN where it has none."""
+    score, curve = curves.environment.score, curves.of[architecture]
+    rows = []
+    for run in normalise(curve.runs, score.low, score.high, score.direction):
+        known = np.isfinite(run)
+        x = curve.steps[known] / curve.steps[-1]
+        rows.append(np.interp(share, x, run[known], left=np.nan, right=np.nan))
+    return np.stack(rows)
 
 
-@dataclass(frozen=True)
-class SeriesFigure:
-    """Scores over a quantity such as corridor length or attempt.
+def _iqm_band(groups: list[Floats], name: str, resamples: int) -> Floats:
+    """(3, P) interquartile mean, low and high over the runs of (n, P) curves of each environment.
 
-    Attributes:
-        name, title, x_label, y_label: of the figure.
-        of: architecture -> (x, mean, low, high), each (points,).
-        logarithmic: whether x spans more than a decade.
+    A resample draws whole runs, so that all points of a curve are drawn together.
     """
-
-    name: str
-    title: str
-    x_label: str
-    y_label: str
-    of: dict[str, tuple[Floats, Floats, Floats, Floats]]
-    logarithmic: bool = False
-
-
-def attempt_curves(collection: Collection) -> list[SeriesFigure]:
-    """Adaptation: metrics called ``<metric>_attempt_<k>``, over k, for each environment that logs them."""
-    groups: dict[str, dict[int, Floats]] = {}
-    for column in collection.episodes.column_names:
-        if match := re.fullmatch(r"(\w+)_attempt_(\d+)", column):
-            groups.setdefault(match[1], {})[int(match[2])] = collection.episode_means(column)
-    figures = []
-    for metric, by_attempt in groups.items():
-        table = np.stack([by_attempt[k] for k in sorted(by_attempt)])
-        attempts = np.array([k + 1.0 for k in sorted(by_attempt)])
-        for environment in collection.grid.environments:
-            of = {}
-            for architecture in collection.grid.architectures:
-                members = [
-                    i
-                    for i, r in enumerate(collection.runs)
-                    if (r.cell.environment, r.cell.architecture) == (environment.name, architecture)
-                ]
-                known = (
-                    np.isfinite(table[:, members]).any(axis=1) if members else np.zeros(len(attempts), bool)
-                )
-                if known.sum() > 1:
-                    band = curve_band([table[known, i] for i in members])
-                    of[architecture] = (attempts[known], *band)
-            if of:
-                name = f"attempts-{environment.name}-{metric}"
-                label = metric.replace("_", " ")
-                figures.append(SeriesFigure(name, f"{environment.name}: adaptation", "attempt", label, of))
-    return figures
-
-
-def horizon_curves(grid: Grid, scores: Mapping[tuple[str, str], Floats]) -> list[SeriesFigure]:
-    """Scores over one numeric parameter, where at least three environments differ in nothing else.
-
-    T-Maze's corridor against success is the figure that this is for.
-    """
-    families: dict[tuple[str, str, str], dict[float, Environment]] = {}
-    for environment in grid.environments:
-        for key, value in environment.params.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rest = repr(sorted((k, v) for k, v in environment.params.items() if k != key))
-                families.setdefault((environment.id, key, rest), {})[float(value)] = environment
-    figures = []
-    for (identity, key, _), members in families.items():
-        if len(members) < 3:
-            continue
-        of = {}
-        for architecture in grid.architectures:
-            x = sorted(v for v, e in members.items() if (e.name, architecture) in scores)
-            if len(x) < 2:
-                continue
-            found = [summarise(scores[members[v].name, architecture]) for v in x]
-            low, high = ([getattr(f.interval, end) for f in found] for end in ("low", "high"))
-            of[architecture] = np.array(x), np.array([f.mean for f in found]), np.array(low), np.array(high)
-        metric = next(iter(members.values())).score.metric.replace("_", " ")
-        wide = max(members) > 10 * max(min(members), 1e-9)
-        if of:
-            figures.append(
-                SeriesFigure(f"horizon-{identity}-{key}", identity, key.replace("_", " "), metric, of, wide)
-            )
-    return figures
+    pools = [bs.Pool.of([g[:, p] for g in groups]) for p in range(groups[0].shape[1])]
+    line = np.array([bs.point(pool, ("iqm",))["iqm"] for pool in pools])
+    if min(len(g) for g in groups) < FEWEST_RUNS:
+        return np.stack([line, np.full_like(line, np.nan), np.full_like(line, np.nan)])
+    mass = bs.draw(pools[0], resamples, bs.stream(bs.SEED, "efficiency", name)) * pools[0].weights
+    drawn = np.stack([bs.evaluate(pool, mass, ("iqm",))["iqm"] for pool in pools], axis=1)
+    return np.stack([line, *bs.bands(drawn)])

@@ -100,7 +100,7 @@ def pattern(grid: Grid, *parts: str) -> str:
 
 def grid_digest(grid: Grid) -> str:
     """Changes when the tables' content would."""
-    return digest([grid.title, grid.description, [cell.evaluation_hash for cell in grid]])
+    return digest([grid.title, grid.description, grid.tuning, [cell.evaluation_hash for cell in grid]])
 
 
 def on_start(grid: Grid) -> None:

@@ -17,8 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from amago_suite.columns import Row
-from amago_suite.curves import Curves, SeriesFigure
-from amago_suite.statistics import Floats
+from amago_suite.lines import LineFigure
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#a6761d")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)), (0, (8, 2)))
@@ -101,34 +100,38 @@ def _steps(value: float, _: float = 0.0) -> str:
     return f"{value:g}"
 
 
-def draw_curves(curves: Curves, architectures: Sequence[str], pdf: bool = True) -> Drawing:
-    """Learning curves of one environment: mean over runs and 95 % t band, or the single runs."""
+def draw_lines(lines: LineFigure, architectures: Sequence[str], pdf: bool = True) -> Drawing:
+    """Lines with bands, or with the single runs where there are too few for a band."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(4.6, 3.0)
-        score = curves.environment.score
-        for architecture, curve in curves.of.items():
+        for architecture, line in lines.of.items():
             index = architectures.index(architecture)
             colour = SERIES[index % len(SERIES)]
-            if np.isfinite(curve.low).any():
-                axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-            elif curve.n > 1:
-                for run in curve.runs:
-                    axes.plot(curve.steps, run, color=colour, alpha=0.4, linewidth=0.8)
-            axes.plot(curve.steps, curve.mean, label=f"{architecture} (n = {curve.n})", **_look(index))
-        if curves.column.endswith(score.metric):
-            low, high = sorted((score.low, score.high))
-            axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-            values = np.concatenate([c.mean[np.isfinite(c.mean)] for c in curves.of.values()])
-            if values.min() < low or values.max() > high:
-                axes.autoscale(axis="y")
-        axes.set_xlim(left=0)
-        axes.set_title(curves.environment.name)
-        axes.set_xlabel("environment steps")
-        axes.set_ylabel(curves.label)
-        axes.xaxis.set_major_formatter(_steps)
-        axes.legend(loc="best", fontsize=8)
-        title = f"{curves.environment.name}: {curves.label} while training, mean over runs and 95 % t band"
-        return _finish(figure, f"curves-{curves.environment.name}", title, pdf)
+            if line.banded:
+                axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+            for run in line.runs:
+                axes.plot(line.x, run, color=colour, alpha=0.4, linewidth=0.8)
+            look = _look(index)
+            if lines.marked:
+                look |= {"marker": MARKERS[index % len(MARKERS)], "markersize": 4}
+            label = f"{architecture} (n = {line.n})" if line.n else architecture
+            axes.plot(line.x, line.mean, label=label, **look)
+        axes.set_title(lines.title)
+        axes.set_xlabel(lines.x_label)
+        axes.set_ylabel(lines.y_label)
+        if lines.logarithmic:
+            axes.set_xscale("log")
+        if lines.ticks:
+            axes.set_xticks(lines.ticks, [_steps(t) for t in lines.ticks])
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_formatter(_steps)
+        if lines.x_range:
+            axes.set_xlim(*lines.x_range)
+        if lines.y_range:
+            axes.set_ylim(*lines.y_range)
+        axes.legend(loc="best", fontsize=8, handlelength=2.6)
+        return _finish(figure, lines.name, lines.caption, pdf)
 
 
 def draw_aggregates(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = True) -> Drawing | None:
@@ -158,52 +161,6 @@ def draw_aggregates(rows: Sequence[Row], architectures: Sequence[str], pdf: bool
             axes.margins(x=0.08)
         title = "Normalised scores over environments with 95 % stratified bootstrap intervals"
         return _finish(figure, "aggregate", title, pdf)
-
-
-def draw_profiles(
-    profiles: dict[str, tuple[Floats, Floats, Floats]],
-    thresholds: Floats,
-    architectures: Sequence[str],
-    pdf: bool = True,
-) -> Drawing | None:
-    """Performance profiles with pointwise bootstrap bands."""
-    if not profiles:
-        return None
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(4.6, 3.0)
-        for architecture, (line, low, high) in profiles.items():
-            index = architectures.index(architecture)
-            if np.isfinite(low).any():
-                axes.fill_between(
-                    thresholds, low, high, color=SERIES[index % len(SERIES)], alpha=0.18, linewidth=0
-                )
-            axes.plot(thresholds, line, label=architecture, **_look(index))
-        axes.set_title("Performance profile")
-        axes.set_xlabel("normalised score")
-        axes.set_ylabel("share of runs above")
-        axes.set_ylim(-0.03, 1.03)
-        axes.legend(loc="best", fontsize=8)
-        title = "Share of runs whose normalised score is above each threshold, with 95 % bootstrap bands"
-        return _finish(figure, "profiles", title, pdf)
-
-
-def draw_efficiency(
-    lines: dict[str, tuple[Floats, Floats]], architectures: Sequence[str], pdf: bool = True
-) -> Drawing | None:
-    """Sample efficiency: IQM over all environments against the share of the budget."""
-    if not lines:
-        return None
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(4.6, 3.0)
-        for architecture, (share, line) in lines.items():
-            axes.plot(share, line, label=architecture, **_look(architectures.index(architecture)))
-        axes.set_title("Sample efficiency")
-        axes.set_xlabel("share of the training budget")
-        axes.set_ylabel("IQM of normalised scores")
-        axes.set_xlim(0, 1)
-        axes.legend(loc="best", fontsize=8)
-        title = "Interquartile mean of normalised scores over all environments while training"
-        return _finish(figure, "sample-efficiency", title, pdf)
 
 
 def draw_improvement(rows: Sequence[Row], pdf: bool = True) -> Drawing | None:
@@ -259,33 +216,3 @@ def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = Tru
         axes.set_xlim(0, 1.06 * longest / size)
         axes.legend(loc="best", fontsize=8)
         return _finish(figure, "cost", "Normalised score of every run against its training time", pdf)
-
-
-def draw_series(lines: SeriesFigure, architectures: Sequence[str], pdf: bool = True) -> Drawing:
-    """Scores over a quantity that is not training time: corridor length, attempt."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(4.6, 3.0)
-        for architecture, (x, mean, low, high) in lines.of.items():
-            index = architectures.index(architecture)
-            if np.isfinite(low).any():
-                axes.fill_between(x, low, high, color=SERIES[index % len(SERIES)], alpha=0.18, linewidth=0)
-            axes.plot(
-                x,
-                mean,
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=4,
-                label=architecture,
-                **_look(index),
-            )
-        axes.set_title(lines.title)
-        axes.set_xlabel(lines.x_label)
-        axes.set_ylabel(lines.y_label)
-        if lines.logarithmic:
-            axes.set_xscale("log")
-        ticks = sorted({float(v) for x, *_ in lines.of.values() for v in x})
-        if len(ticks) <= 8:
-            axes.set_xticks(ticks, [_steps(t) for t in ticks])
-            axes.minorticks_off()
-        axes.legend(loc="best", fontsize=8)
-        title = f"{lines.title}: {lines.y_label} against {lines.x_label}, mean over runs and 95 % t band"
-        return _finish(figure, lines.name, title, pdf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ class Grid:
     cells: tuple[Cell, ...]
     folder: Path  #: results/{suite}
     file: Path  #: the suite file that it was planned from
+    tuning: dict[str, str] = field(default_factory=dict)  #: architecture -> how it was tuned, where stated
 
     def __iter__(self) -> Iterator[Cell]:
         return iter(self.cells)
@@ -184,6 +185,11 @@ class _Planner:
             cells=tuple(cells),
             folder=self.results / self.suite,
             file=self.file,
+            tuning={
+                entry["name"]: told
+                for entry in architecture_entries
+                if (told := entry.get("tuning", self.content.get("tuning", "")))
+            },
         )
 
     def environment(self, entry: dict[str, Any]) -> Environment:
@@ -349,6 +355,7 @@ def write_plan(grid: Grid) -> None:
         "environments": [asdict(environment) for environment in grid.environments],
         "architectures": list(grid.architectures),
         "seeds": list(grid.seeds),
+        "tuning": grid.tuning,
         "gin": texts,
         "cells": cells,
     }
@@ -400,4 +407,5 @@ def _grid_of(content: dict[str, Any], folder: Path) -> Grid:
         cells=tuple(cells),
         folder=folder,
         file=Path(content["file"]),
+        tuning=dict(content.get("tuning", {})),
     )

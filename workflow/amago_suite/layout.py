@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amago_suite.across import LIKE_THESE, THESE
-from amago_suite.analysis import BEST, FINAL, Analysis, published_rows, published_value
+from amago_suite.analysis import BEST, FINAL, Analysis, published_kind, published_rows, published_value
 from amago_suite.columns import Row
 from amago_suite.comparisons import BETTER, WORSE
 from amago_suite.grid import Grid
@@ -100,8 +100,8 @@ def score_grid(grid: Grid, analysis: Analysis, kind: str = FINAL) -> tuple[list[
         (r["environment"], r["architecture"]): r for r in analysis.scores if r["score"].endswith(f", {kind}")
     }
     published_of: dict[str, str] = {}
-    if kind == FINAL:
-        for i, (environment, entry) in enumerate(published_rows(grid), start=1):
+    for i, (environment, entry) in enumerate(published_rows(grid), start=1):
+        if published_kind(entry) == kind and entry.metric == environment.score.metric:
             text = f"{published_value(entry)} [{i}]"
             earlier = published_of.get(environment.name)
             published_of[environment.name] = f"{earlier}, {text}" if earlier else text
@@ -191,12 +191,25 @@ def notes(grid: Grid, analysis: Analysis) -> list[str]:
     if diverged:
         names = ", ".join(f"{r['environment']}/{r['architecture']}/seed {r['seed']}" for r in diverged)
         said.append(f"Diverged, counted with the last score: {names}.")
-    for i, (environment, entry) in enumerate(published_rows(grid), start=1):
-        said.append(
-            f"[{i}] Published, {environment.name}: {entry.what}: {entry.metric} {published_value(entry)}. "
-            f"{entry.source}. Another protocol and step budget than ours unless it says so."
-        )
+    said += [f"[{mark}] {text}" for mark, _, text in published_notes(grid, analysis)]
     return said
+
+
+def published_notes(grid: Grid, analysis: Analysis) -> list[tuple[int, str, str]]:
+    """(mark, kind of score, text) of each published number: where it comes from and how it differs from ours."""
+    notes = []
+    for mark, (environment, entry) in enumerate(published_rows(grid), start=1):
+        steps = [
+            r["env_steps"] for r in analysis.runs if r["environment"] == environment.name and r["env_steps"]
+        ]
+        ours = f"; ours have {max(steps):,} environment steps" if steps else ""
+        kind = published_kind(entry)
+        text = (
+            f"Published, {environment.name}: {entry.what}: {entry.metric} {published_value(entry)}, {kind}. "
+            f"{entry.source}. Not our protocol unless it says so{ours}."
+        )
+        notes.append((mark, kind, text))
+    return notes
 
 
 # -- Markdown and LaTeX -----------------------------------------------------------------------------
@@ -243,9 +256,21 @@ def escape_latex(text: str) -> str:
 
 
 def latex_table(
-    header: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str, label: str, left: int = 2
+    header: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    caption: str,
+    label: str,
+    left: int = 2,
+    notes: Sequence[str] = (),
 ) -> str:
-    """A complete ``table`` environment; needs ``\\usepackage{booktabs}`` and nothing else."""
+    """A complete ``table`` environment; needs ``\\usepackage{booktabs}`` and nothing else.
+
+    Args:
+        header, rows: of the table.
+        caption, label: of the float.
+        left: columns that are aligned to the left.
+        notes: below it, a line each.
+    """
 
     def line(parts: Sequence[str]) -> str:
         return " & ".join(parts) + r" \\"
@@ -267,6 +292,16 @@ def latex_table(
             *("    " + line([cell(c) for c in row]) for row in rows),
             r"    \bottomrule",
             r"  \end{tabular}",
+            *(
+                [
+                    r"  \par\medskip",
+                    r"  \begin{minipage}{\linewidth}\footnotesize\raggedright",
+                    *(f"    {escape_latex(note)}" + r"\par" for note in notes),
+                    r"  \end{minipage}",
+                ]
+                if notes
+                else []
+            ),
             r"\end{table}",
             "",
         ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+import json
+import re
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,29 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from amago_suite import figures, layout
-from amago_suite.across import LIKE_THESE, THESE, THRESHOLDS
-from amago_suite.analysis import FINAL, Analysis, analyse
-from amago_suite.cell import Cell
-from amago_suite.collect import Collection, Run, collect
+from amago_suite.across import LIKE_THESE, THESE
+from amago_suite.analysis import (
+    BEST,
+    FINAL,
+    Analysis,
+    analyse,
+    published_kind,
+    published_rows,
+    published_value,
+)
+from amago_suite.collect import Collection, collect
 from amago_suite.columns import Row
 from amago_suite.coverage import T_INTERVAL, coverage_rows
-from amago_suite.curves import attempt_curves, horizon_curves, learning_curves, sample_efficiency
+from amago_suite.drawings import draw, line_figures
 from amago_suite.files import write_text
+from amago_suite.foldouts import cell_groups
 from amago_suite.grid import Grid
 from amago_suite.inline import inline_svg
+from amago_suite.interactive import plot_data, plot_script
 from amago_suite.statistics import normalise
-from amago_suite.tables import PARTIAL_FOLDER, TablesResult, write_folder
+from amago_suite.tables import PARTIAL_FOLDER, TablesResult
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_LOG_LINES = 12
-#: Beyond this many cells the page leaves out the logs of those that went well.
-_CELLS_WITH_LOGS = 600
 
 
 def write_report(
@@ -68,13 +75,24 @@ def render(collection: Collection, analysis: Analysis) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(number=layout.number, duration=layout.duration, bracket=_bracket)
+    templates.filters.update(
+        number=lambda value: typeset(layout.number(value)),
+        duration=layout.duration,
+        bracket=lambda row, estimate: typeset(layout.with_interval(row, estimate)),
+        typeset=typeset,
+        compact=_compact,
+    )
     grid = collection.grid
-    drawings = draw(collection, analysis, pdf=False)
-    return templates.get_template("report.html").render(
+    lines = line_figures(collection, analysis)
+    drawings = draw(collection, analysis, lines, pdf=False)
+    return templates.get_template(
+        "report.html"
+    ).render(
         grid=grid,
         style=_asset("report.css"),
         script=_asset("report.js"),
+        plots=plot_data(chain(*lines.values()), grid.architectures),
+        plots_script=Markup("\n".join((plot_script(), str(_asset("plots.js"))))),  # noqa: S704 (Bokeh's and ours)
         series=figures.SERIES,
         finished=len(collection.runs),
         missing=analysis.missing,
@@ -85,56 +103,20 @@ def render(collection: Collection, analysis: Analysis) -> str:
         aggregate=analysis.aggregate,
         aggregate_header=layout.aggregate_grid(analysis)[0],
         aggregate_rows=layout.aggregate_grid(analysis)[1],
-        parameters={(r["environment"], r["architecture"]): r["parameters"] for r in analysis.runs},
+        architectures=architecture_rows(grid, analysis),
         comparisons=[c for c in analysis.comparisons if c["scope"] in (THESE, LIKE_THESE)],
         within=[c for c in analysis.comparisons if c["scope"] == "environment"],
         costs=analysis.costs[:-1],
         coverage=coverage_rows(),
         coverage_t=T_INTERVAL,
-        notes=layout.notes(grid, analysis),
+        notes=[note for note in layout.notes(grid, analysis) if not note.startswith("[")],
+        bounds=bounds_notes(grid),
+        published=layout.published_notes(grid, analysis),
+        best=layout.score_grid(grid, analysis, BEST),
         groups=cell_groups(collection, analysis),
-        figures={k: [Markup(inline_svg(d)) for d in v] for k, v in drawings.items()},  # noqa: S704 (matplotlib's)
+        figures={k: [(d.name, Markup(inline_svg(d))) for d in v] for k, v in drawings.items()},  # noqa: S704 (matplotlib's)
         seeds=", ".join(str(s) for s in grid.seeds),
     )
-
-
-def draw(collection: Collection, analysis: Analysis, pdf: bool = True) -> dict[str, list[figures.Drawing]]:
-    """Every figure of a suite by section; sections without one are empty.
-
-    Args:
-        collection, analysis: the runs, and what is made of them.
-        pdf: also as PDF, for a paper.
-    """
-    names = list(collection.grid.architectures)
-    curves = learning_curves(collection)
-    one = {
-        "aggregate": figures.draw_aggregates(analysis.aggregate, names, pdf),
-        "profiles": figures.draw_profiles(analysis.profiles, THRESHOLDS, names, pdf),
-        "efficiency": figures.draw_efficiency(sample_efficiency(curves), names, pdf),
-        "improvement": figures.draw_improvement(analysis.comparisons, pdf),
-        "cost": figures.draw_cost(analysis.runs, names, pdf),
-    }
-    others = [*horizon_curves(collection.grid, analysis.scores_of), *attempt_curves(collection)]
-    return {
-        **{section: [drawing] if drawing else [] for section, drawing in one.items()},
-        "curves": [figures.draw_curves(c, names, pdf) for c in curves],
-        "adaptation": [figures.draw_series(s, names, pdf) for s in others],
-    }
-
-
-def write_figures(suite_folder: Path, tables: TablesResult) -> Path:
-    """Every figure as SVG and PDF, for a paper, in ``report/`` (in ``partial/report/`` when partial).
-
-    Returns:
-        The folder.
-    """
-    folder = Path(suite_folder) / PARTIAL_FOLDER if tables.partial else Path(suite_folder)
-    files = {}
-    for drawing in (d for section in draw(tables.collection, tables.analysis).values() for d in section):
-        files[f"{drawing.name}.svg"] = drawing.svg
-        files[f"{drawing.name}.pdf"] = drawing.pdf
-    write_folder(folder / "report", files)
-    return folder / "report"
 
 
 def _asset(name: str) -> Markup:
@@ -142,8 +124,15 @@ def _asset(name: str) -> Markup:
     return Markup((_TEMPLATES / name).read_text())  # noqa: S704 (a file of this package)
 
 
-def _bracket(row: Row, estimate: str) -> str:
-    return layout.with_interval(row, estimate)
+def typeset(text: str) -> str:
+    """``text`` with minus signs in front of its numbers."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text)
+
+
+def _compact(content: object) -> Markup:
+    """JSON for a script element: nothing in it can end the element."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 (escaped here)
 
 
 # -- warnings ---------------------------------------------------------------------------------------
@@ -171,7 +160,7 @@ def warnings(collection: Collection, analysis: Analysis) -> list[str]:
     ):
         values = sorted({str(row[column]) for row in analysis.runs if row[column]})
         if len(values) > 1:
-            shown = ", ".join(v[:24] for v in values[:4])
+            shown = ", ".join(_shortened(v) for v in values[:4]) + (", ..." if len(values) > 4 else "")
             said.append(f"Mixed: the runs come from {len(values)} different {what} ({shown}).")
     dirty = sum(1 for row in analysis.runs if (row["git_commit"] or "").endswith("+dirty"))
     if dirty:
@@ -181,10 +170,73 @@ def warnings(collection: Collection, analysis: Analysis) -> list[str]:
         said.append(
             f"Not deterministic: {layout.plural(len(loose), 'run')} used kernels that may not repeat."
         )
+    said += _unequal(analysis.runs)
     diverged = [row for row in analysis.runs if row["diverged"]]
     if diverged:
         said.append(f"{layout.plural(len(diverged), 'run')} diverged and counted with the last score.")
     return said
+
+
+def bounds_notes(grid: Grid) -> list[str]:
+    """What is 0 and 1 when normalised, and where that comes from; environments alike are told together."""
+    alike: dict[tuple[float, float, str], list[str]] = {}
+    for environment in grid.environments:
+        score = environment.score
+        alike.setdefault((score.low, score.high, score.source), []).append(environment.name)
+    return [
+        f"Bounds of {', '.join(names)}: {low:g} to {high:g} ({source})."
+        for (low, high, source), names in alike.items()
+    ]
+
+
+def _shortened(identity: str) -> str:
+    """Hashes by their beginning, as git shows them; other names in full."""
+    return re.sub(r"[0-9a-f]{24,}", lambda match: match[0][:10], identity)
+
+
+def _unequal(runs: list[Row]) -> list[str]:
+    """Sizes that differ by more than a factor of two within an environment, and differing tuning."""
+    said = []
+    worst: tuple[float, str] | None = None
+    for name in dict.fromkeys(r["environment"] for r in runs):
+        sizes = {
+            r["architecture"]: r["parameters"] for r in runs if r["environment"] == name and r["parameters"]
+        }
+        if len(sizes) > 1:
+            most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+            ratio = sizes[most] / sizes[least]
+            text = f"{name}: {most} {sizes[most]:,}, {least} {sizes[least]:,}"
+            if ratio > 2 and (worst is None or ratio > worst[0]):
+                worst = ratio, text
+    if worst:
+        said.append(f"Unequal sizes: parameters differ by up to {worst[0]:.1f} times ({worst[1]}).")
+    if len({r["tuning"] for r in runs}) > 1:
+        said.append("Unequal tuning: the architectures were not tuned alike (see Architectures).")
+    return said
+
+
+# -- architectures -------------------------------------------------------------------------------------
+
+
+def architecture_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
+    """What each architecture is: size (which depends on the environment), tuning, runs, seconds of a run."""
+    rows = []
+    for name in grid.architectures:
+        runs = [r for r in analysis.runs if r["architecture"] == name]
+        sizes = sorted({r["parameters"] for r in runs if r["parameters"]})
+        seconds = [r["wall_seconds"] for r in runs if r["wall_seconds"]]
+        rows.append(
+            {
+                "name": name,
+                "parameters": " to ".join(f"{n:,}" for n in dict.fromkeys((*sizes[:1], *sizes[-1:])))
+                or layout.NONE,
+                "most": sizes[-1] if sizes else None,
+                "tuning": grid.tuning.get(name),
+                "runs": len(runs),
+                "seconds": float(np.mean(seconds)) if seconds else None,
+            }
+        )
+    return rows
 
 
 # -- the score table ----------------------------------------------------------------------------------
@@ -214,6 +266,10 @@ class ScoreCell:
 def score_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
     """Rows of the score table: environment, its cells, its published numbers."""
     best = layout.winners(analysis)
+    others: dict[str, list[tuple[int, str, str]]] = {}
+    for mark, (environment, entry) in enumerate(published_rows(grid), start=1):
+        if published_kind(entry) == FINAL and entry.metric == environment.score.metric:
+            others.setdefault(environment.name, []).append((mark, published_value(entry), entry.what))
     found = {(r["environment"], r["architecture"], r["score"].split(", ")[-1]): r for r in analysis.scores}
     rows = []
     for environment in grid.environments:
@@ -243,101 +299,7 @@ def score_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
                     "runs: " + ", ".join(layout.number(float(v)) for v in sorted(values)),
                 )
             )
-        rows.append({"environment": environment, "cells": cells})
+        rows.append(
+            {"environment": environment, "cells": cells, "published": others.get(environment.name, [])}
+        )
     return rows
-
-
-# -- fold-outs ------------------------------------------------------------------------------------------
-
-
-def cell_groups(collection: Collection, analysis: Analysis) -> list[dict[str, Any]]:
-    """Cells by environment and architecture: what they share is told once."""
-    grid = collection.grid
-    runs = {r.cell.key: r for r in collection.runs}
-    rows = {(r["environment"], r["architecture"], r["seed"]): r for r in analysis.runs}
-    missing = {(m["environment"], m["architecture"], m["seed"]): m for m in analysis.missing}
-    groups: dict[tuple[str, str], dict[str, Any]] = {}
-    for cell in grid:
-        group = groups.setdefault(
-            (cell.environment, cell.architecture),
-            {
-                "environment": cell.environment,
-                "architecture": cell.architecture,
-                "settings": _settings(cell),
-                "gin": cell.gin,
-                "cells": [],
-            },
-        )
-        run, gone = runs.get(cell.key), missing.get(cell.key)
-        quiet = len(grid) > _CELLS_WITH_LOGS and gone is None
-        group["cells"].append(
-            {
-                "cell": cell,
-                "row": rows.get(cell.key),
-                "missing": gone,
-                "provenance": _flat(run.provenance) if run else [],
-                "command": command(cell),
-                "commit": _commit(run),
-                "log": "" if quiet else log_tail(cell),
-                "config_differs": cell.gin != group["gin"],
-            }
-        )
-    return list(groups.values())
-
-
-def command(cell: Cell) -> str:
-    """What a person types to make exactly this cell again."""
-    folder = shlex.quote(_shown(cell))
-    return f"amago-suite train {folder} && amago-suite evaluate {folder}"
-
-
-def _shown(cell: Cell) -> str:
-    """The cell's folder as seen from where results/ lies."""
-    return "/".join(("results", *cell.folder.parts[-4:]))
-
-
-def _commit(run: Run | None) -> str | None:
-    git = run.provenance.get("git") if run else None
-    value = (
-        git.get("commit") if isinstance(git, dict) else (run.provenance.get("git_commit") if run else None)
-    )
-    return value if isinstance(value, str) and value else None
-
-
-def _settings(cell: Cell) -> list[tuple[str, str]]:
-    parameters = ", ".join(f"{k} = {v}" for k, v in cell.env_params.items()) or "none"
-    judged = cell.evaluation
-    return [
-        ("environment", f"{cell.env_id} (family {cell.family})"),
-        ("parameters", parameters),
-        ("budget", layout.plural(cell.budget_epochs, "epoch")),
-        ("threads", str(cell.threads)),
-        ("evaluation", f"{layout.plural(judged.episodes, 'episode')}, "
-                       f"{'greedy' if judged.greedy else 'sampled'}, seed {judged.seed}"),
-    ]  # fmt: skip
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested provenance as (dotted name, text); empty values are left out."""
-    items: list[tuple[str, str]] = []
-    for key, value in record.items():
-        if isinstance(value, dict):
-            items += _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            items.append((prefix + key, ", ".join(str(v) for v in value)[:200]))
-        elif value is not None and value != "":
-            items.append((prefix + key, layout.number(value) if isinstance(value, float) else str(value)))
-    return items
-
-
-def log_tail(cell: Cell) -> str:
-    """Last lines of the cell's training log, or nothing."""
-    path = cell.state / "train.log"
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 8192))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(line[:160].rstrip() for line in text.replace("\r", "\n").splitlines()[-_LOG_LINES:])

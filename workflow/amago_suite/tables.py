@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from amago.errors import AmagoError, DataError
 from amago_suite import layout
-from amago_suite.analysis import Analysis, analyse
+from amago_suite.analysis import FINAL, Analysis, analyse
 from amago_suite.bootstrap import RESAMPLES
 from amago_suite.collect import Collection, collect
 from amago_suite.columns import TABLES, Row, Table
@@ -92,7 +92,11 @@ def render(grid: Grid, collection: Collection, analysis: Analysis, markdown: str
     )
     header, rows = layout.score_grid(grid, analysis)
     caption = f"Scores of {grid.title or grid.suite}: mean over runs and 95 % t interval.{partial}"
-    files["scores.tex"] = layout.latex_table(header, rows, caption, f"{grid.suite}-scores").encode()
+    marks = [
+        f"[{mark}] {text}" for mark, kind, text in layout.published_notes(grid, analysis) if kind == FINAL
+    ]
+    label = f"{grid.suite}-scores"
+    files["scores.tex"] = layout.latex_table(header, rows, caption, label, notes=marks).encode()
     header, rows = layout.aggregate_grid(analysis)
     caption = f"Aggregates of {grid.title or grid.suite} over environments, normalised scores.{partial}"
     files["aggregate.md"] = (layout.markdown_table(header, rows, left=1) + "\n").encode()

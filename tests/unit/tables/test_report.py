@@ -1,16 +1,23 @@
 """The page and its figures, without a browser."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from writer import SCORES, make_grid, write_grid, write_run
 
+from amago_suite.bootstrap import bands
 from amago_suite.collect import collect
-from amago_suite.curves import attempt_curves, horizon_curves, learning_curves, sample_efficiency
+from amago_suite.curves import Efficiency, learning_curves, sample_efficiency
+from amago_suite.drawings import write_figures
+from amago_suite.foldouts import command
 from amago_suite.grid import Environment, Grid, Score
-from amago_suite.report import command, write_figures, write_report
+from amago_suite.interactive import plot_data
+from amago_suite.lines import attempt_figures, curve_figure, horizon_figures
+from amago_suite.report import write_report
+from amago_suite.statistics import iqm, normalise
 from amago_suite.tables import write_tables
 
 
@@ -37,7 +44,7 @@ def test_same_runs_give_the_same_page(tmp_path: Path) -> None:
 def test_nothing_is_fetched_and_ids_are_unique(tmp_path: Path) -> None:
     """One file: no address outside it, and figures that never share an id."""
     grid = write_grid(make_grid(tmp_path))
-    text = report_of(grid).read_text()
+    text = re.sub(r"<script.*?</script>", "", report_of(grid).read_text(), flags=re.DOTALL)
     links = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert all(link.startswith(("#", "data:")) for link in links)
     assert "url(http" not in text and "@import" not in text
@@ -113,8 +120,70 @@ def test_curves_follow_the_runs(tmp_path: Path) -> None:
     np.testing.assert_allclose(curve.steps, collection.runs[0].progress["env_steps"])
     assert np.isnan(curve.runs[2, 10:]).all() and np.isfinite(curve.mean).all()
     assert np.isnan(curve.low[10:]).all() and np.isfinite(curve.low[:10]).all()
-    share, line = sample_efficiency([curves])["a"]
-    assert share[-1] == 1.0 and np.isnan(line[-1]) and np.isfinite(line[5])
+    line = sample_efficiency([curves])["a"]
+    assert line.share[-1] == 1.0 and np.isnan(line.iqm[-1]) and np.isfinite(line.iqm[5])
+    assert np.isnan(line.low[-1]) and line.low[5] <= line.iqm[5] <= line.high[5]
+
+
+def efficiency_by_hand(tables: list[np.ndarray], resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """The slow way: draw whole runs of each environment, flatten, take the IQM at each point."""
+    rng = np.random.default_rng(5)
+    drawn = []
+    for _ in range(resamples):
+        rows = np.concatenate([table[rng.integers(0, len(table), len(table))] for table in tables])
+        drawn.append([iqm(column) for column in rows.T])
+    return bands(np.array(drawn))
+
+
+def test_efficiency_bands_are_the_stratified_bootstrap(tmp_path: Path) -> None:
+    """Two environments, four seeds: point estimates exact, bands as by hand up to Monte-Carlo noise."""
+    scores = {name: SCORES[name] for name in ("lake", "tmaze")}
+    grid = write_grid(make_grid(tmp_path, scores, ("a",), (0, 1, 2, 3)))
+    curves = learning_curves(collect(grid))
+    points = curves[0].of["a"].steps.size
+    line: Efficiency = sample_efficiency(curves, points=points, resamples=4000)["a"]
+    tables = [normalise(c.of["a"].runs, c.environment.score.low, c.environment.score.high) for c in curves]
+    np.testing.assert_allclose(line.iqm, [iqm(column) for column in np.concatenate(tables).T])
+    low, high = efficiency_by_hand(tables, 4000)
+    width = (high - low).mean()
+    assert np.abs(line.low - low).max() < 0.15 * width and np.abs(line.high - high).max() < 0.15 * width
+    assert (line.n, width > 0) == (4, True)
+    two = make_grid(tmp_path / "two", {"lake": SCORES["lake"]}, ("a",), (0, 1))
+    few = sample_efficiency(learning_curves(collect(write_grid(two))))["a"]
+    assert np.isnan(few.low).all() and np.isfinite(few.iqm[1:]).all()
+
+
+def test_plot_data_is_what_is_drawn(tmp_path: Path) -> None:
+    """The page's plots show the same numbers as the figures: no gap filled, no NaN in JSON, look by architecture."""
+    grid = write_grid(
+        make_grid(tmp_path, {"lake": SCORES["lake"]}, ("a", "b")), skip=lambda c: c.key[1:] == ("b", 0)
+    )
+    (curves,) = learning_curves(collect(grid))
+    data = plot_data([curve_figure(curves)], ["0", "a", "b"])["curves-lake"]
+    first, second = data["lines"]
+    assert [(line["name"], line["look"], line["n"]) for line in data["lines"]] == [("a", 1, 3), ("b", 2, 2)]
+    np.testing.assert_allclose(first["mean"], curves.of["a"].mean, rtol=1e-3)
+    np.testing.assert_allclose(first["high"], curves.of["a"].high, rtol=1e-3)
+    assert "low" not in second and "runs" not in first
+    np.testing.assert_allclose(second["runs"], curves.of["b"].runs, rtol=1e-3)
+    curves.of["a"].mean[[0, 7]] = np.nan
+    cut = plot_data([curve_figure(curves)], ["a", "b"])["curves-lake"]["lines"][0]
+    assert cut["x"][0] == curves.of["a"].steps[1] and cut["mean"][6] is None and len(cut["x"]) == 29
+
+
+def test_sizes_and_tuning_that_differ_are_said(tmp_path: Path) -> None:
+    """An unequal comparison must be visible: parameters and tuning stand in the report, and in runs.csv."""
+    grid = make_grid(tmp_path, {"lake": SCORES["lake"]}, ("a", "b"))
+    grid = replace(grid, tuning={"a": "20 settings on lake", "b": "defaults of <the paper>"})
+    for cell in grid:
+        write_run(cell, SCORES["lake"], 1.0, parameters=1_000 if cell.architecture == "a" else 3_500)
+    text = report_of(grid).read_text()
+    assert "parameters differ by up to 3.5 times (lake: b 3,500, a 1,000)" in text
+    assert "Unequal tuning" in text and "defaults of &lt;the paper&gt;" in text
+    runs = (grid.folder / "partial" / "runs.csv").read_text()
+    assert runs.count("20 settings on lake") == 3
+    same = report_of(replace(grid, tuning={"a": "none", "b": "none"})).read_text()
+    assert "Unequal tuning" not in same
 
 
 def test_horizon_and_attempt_figures_appear_where_there_is_something_to_show(tmp_path: Path) -> None:
@@ -126,10 +195,10 @@ def test_horizon_and_attempt_figures_appear_where_there_is_something_to_show(tmp
     )
     grid = Grid("s", "", "", environments, ("rnn", "ff"), (0, 1, 2), (), tmp_path, tmp_path)
     scores = {(e.name, "rnn"): np.full(3, 1.0 / e.horizon) for e in environments}
-    (figure,) = horizon_curves(grid, scores)
-    assert list(figure.of) == ["rnn"] and figure.logarithmic
-    np.testing.assert_allclose(figure.of["rnn"][0], [10, 50, 400])
-    np.testing.assert_allclose(figure.of["rnn"][1], [0.1, 0.02, 0.0025])
+    (figure,) = horizon_figures(grid, scores)
+    assert list(figure.of) == ["rnn"] and figure.logarithmic and figure.ticks == (10, 50, 400)
+    np.testing.assert_allclose(figure.of["rnn"].x, [10, 50, 400])
+    np.testing.assert_allclose(figure.of["rnn"].mean, [0.1, 0.02, 0.0025])
 
     real = write_grid(make_grid(tmp_path, {"lake": SCORES["lake"]}, ("a",)))
     for cell in real:
@@ -139,7 +208,7 @@ def test_horizon_and_attempt_figures_appear_where_there_is_something_to_show(tmp
             *(f"{line},0.25,{0.5 + cell.seed}" for line in lines[1:]),
         ]
         cell.episodes.write_text("\n".join(rows) + "\n")
-    (adaptation,) = attempt_curves(collect(real))
-    attempts, mean, low, _ = adaptation.of["a"]
-    assert attempts.tolist() == [1, 2] and mean.tolist() == [0.25, 1.5] and low[1] < 1.5
-    assert horizon_curves(real, {}) == []
+    (adaptation,) = attempt_figures(collect(real))
+    line = adaptation.of["a"]
+    assert line.x.tolist() == [1, 2] and line.mean.tolist() == [0.25, 1.5] and line.low[1] < 1.5
+    assert horizon_figures(real, {}) == []

@@ -9,7 +9,11 @@ for (const button of document.querySelectorAll("th button")) {
       ? head.dataset.first !== "descending" : head.dataset.first === "descending";
     for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const value = (row) => row.children[column].dataset.value ?? row.children[column].textContent.trim();
+    const value = (row) => {
+      const cell = row.children[column];
+      const text = (cell.dataset.value ?? cell.textContent).trim().replace("\u2212", "-");
+      return /^-?[\d,.]+( \[.*)?$/.test(text) ? text.split(" ")[0].replaceAll(",", "") : text;
+    };
     const body = table.tBodies[0];
     const rows = [...body.rows].sort((a, b) => {
       const x = value(a), y = value(b);
