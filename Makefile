@@ -24,6 +24,7 @@ make test    set up with the test tools and run the tests                       
 make family-NAME    build .venv-NAME, for the environments of another family: $(OTHERS)
 make test-families  build them, then train and check environments of each        FAMILIES="jax offline"
 make lint    check style, types and the workflow
+make test-slurm  every scenario on a SLURM cluster that is brought up here (Debian, root)
 make torture kill small cells again and again, compare with one left alone       ARGS="--kills 30"
 make fuzz    feed 100,000 hostile files to every reader, print what came of them   ARGS="--only gin"
 make audit   compare the locks with known advisories, write an SBOM of each
@@ -32,7 +33,7 @@ make lock    resolve the locked requirements again                              
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test family-NAME test-families lint torture fuzz audit bench lock clean
+.PHONY: help run test test-slurm family-NAME test-families lint torture fuzz audit bench lock clean
 
 help:
 	@: $(info $(HELP))
@@ -48,6 +49,9 @@ family-%: .venv-%/stamp
 
 test-families: $(VENV)/dev.stamp $(FAMILIES:%=.venv-%/stamp)
 	$(BIN)/pytest tests/families --require family $(FAMILIES:%=--family %) $(ARGS)
+
+test-slurm: $(VENV)/dev.stamp
+	$(BIN)/pytest tests/slurm --require slurm --durations=0 $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check

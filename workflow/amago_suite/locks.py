@@ -2,7 +2,8 @@
 
 A lock is a file that appears whole (a hard link of a finished file) and names its owner. It holds
 on shared file systems too, because nothing relies on ``flock``: an owner on this machine is dead
-when its process is gone, one elsewhere when its heartbeat has stopped.
+when its process is gone, one elsewhere when its heartbeat has stopped for long, or for a little
+while and SLURM says that its job is over.
 """
 
 from __future__ import annotations
@@ -143,6 +144,7 @@ class RunLock:
         self._owner = Owner.this(secrets.token_hex(8))
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._answer: tuple[float, bool] | None = None  # when SLURM was asked, and whether the job is over
         self._seen: tuple[int, float] | None = None  # a heartbeat elsewhere, and when we first saw it
 
     def try_acquire(self) -> Owner | None:
@@ -174,9 +176,28 @@ class RunLock:
         if self._seen is None or self._seen[0] != beat:
             self._seen = (beat, now)
         silent = now - self._seen[1]
-        if silent >= DEAD_AFTER:
+        if silent >= DEAD_AFTER or (silent >= WATCHED and self._job_over(owner)):
             return False
         return silent < WATCHED or is_alive(self.path, owner)
+
+    def _job_over(self, owner: Owner) -> bool:
+        """Whether SLURM says that the owner's job ended, or was put back into the queue.
+
+        Its word alone would not do: a node that SLURM lost may still work, and a job of another
+        cluster can have the same number. So it is only asked about an owner who is silent already.
+        """
+        from amago_suite.slurm.queue import state_of
+
+        if owner.job is None:
+            return False
+        if owner.job == os.environ.get("SLURM_JOB_ID"):
+            return True  # this very job, before it was requeued
+        now = time.monotonic()
+        if self._answer is None or now - self._answer[0] > HEARTBEAT:
+            state = state_of(owner.job)
+            over = state is not None and state not in ("RUNNING", "COMPLETING", "SUSPENDED", "NODE_FAIL")
+            self._answer = (now, over)
+        return self._answer[1]
 
     def acquire(self, waiting: Callable[[Owner], None] | None = None, poll: float = 1.0) -> None:
         """Wait until the lock is ours. ``waiting`` is called once, with the owner waited for."""

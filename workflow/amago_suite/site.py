@@ -98,6 +98,8 @@ def read_site(environ: Mapping[str, str] | None = None) -> Site:
     content: Any = {}
     if environ.get(FILE_VARIABLE) or path.exists():
         content = load_yaml(path) or {}
+        if isinstance(content, dict):  # a section in which every line is a comment
+            content = {key: value for key, value in content.items() if value is not None}
         validate(content, "site", path)
     slurm = {**defaults("site", "slurm"), **content.get("slurm", {}), **_from_environment(environ)}
     return Site(Slurm(**slurm), content.get("resources", {}), content.get("families", {}))

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from amago_suite.grid import Grid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amago_suite.grid import Grid
 
 
 def use_with(grid: Grid) -> None:
