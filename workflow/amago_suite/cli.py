@@ -25,6 +25,7 @@ from amago_suite.command_line import (
     spinner,
 )
 from amago_suite.exits import DONE, FAILED, USAGE
+from amago_suite.images import commands as images
 
 app = typer.Typer(
     name="amago-suite",
@@ -35,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(upkeep.app)
+app.add_typer(images.app)
 
 Log = Annotated[str | None, typer.Option(hidden=True, help="Where the output goes, for the record.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amago.errors import AmagoError, ConfigurationError
+from amago_suite import gpus
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_record, write_json, write_text
@@ -62,7 +63,8 @@ def evaluate(folder: Path, *, parent: int | None = None, log: str | None = None)
         record = trained_record(cell)
         clear_failure(cell)
         try:
-            rows = run_episodes(cell)
+            with gpus.use(cell.label, cell.resources["evaluate"].gpus):
+                rows = run_episodes(cell)
         except Exception as error:
             if not isinstance(error, AmagoError):
                 traceback.print_exc()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from amago.errors import AmagoError, ConfigurationError, TrainingDiverged, TrainingInterrupted
 from amago.files import fsync_folder
-from amago_suite import records
+from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_record, write_json
@@ -77,6 +77,11 @@ def cell_lock(cell: Cell) -> Iterator[None]:
         lock.release()
 
 
+def _say(line: str) -> None:
+    """A line of a job's log that is seen at once."""
+    print(line, flush=True)
+
+
 class _QuietFileHandler(logging.FileHandler):
     """A log that a full disk cuts off without a page of complaints for every line."""
 
@@ -110,6 +115,12 @@ class _Attempt:
             return FAILED
         if begin_anew(cell):
             print(f"{cell.label}: its checkpoints were freed; training from the start", flush=True)
+        with gpus.use(cell.label, cell.resources["train"].gpus, say=_say):
+            return self.attempt()
+
+    def attempt(self) -> int:
+        """Train from where the last attempt stopped, and record how it went."""
+        cell = self.cell
         epoch = epochs_done(cell)
         for folder in (cell.state, *cell.folder.absolute().parents[:-1][:4], cell.folder):
             fsync_folder(folder)  # new ones: a checkpoint in a folder that a power loss takes is none

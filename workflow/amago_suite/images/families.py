@@ -31,12 +31,12 @@ def check_family(family: str) -> None:
 
 
 def lock_hash(family: str) -> str:
-    """SHA-256 over what the family's image installs: its locks, Debian packages and torch's version."""
+    """SHA-256 over what the family's image installs: its lock, Debian packages and torch's version."""
     check_family(family)
-    parts = [ROOT / "requirements" / "torch.txt", CONTAINERS / CORE / _LOCK]
+    parts = [ROOT / "requirements" / "torch.txt"]
     parts += [CONTAINERS / family / name for name in (_LOCK, "debian.txt")]
     digest = hashlib.sha256()
-    for path in dict.fromkeys(parts):
+    for path in parts:
         if path.is_file():
             content = path.read_bytes()
             digest.update(f"{path.name} {len(content)}\n".encode() + content)

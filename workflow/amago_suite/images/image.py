@@ -43,5 +43,5 @@ class Image:
             isinstance(content.get(key), (str, type(None))) for key in optional
         ):
             raise ConfigurationError("not the record of an image; delete it and start again")
-        values = {key: content.get(key) for key in (*texts, *optional)}
-        return cls(**{**values, "sif": Path(values["sif"]) if values["sif"] else None})
+        values: dict[str, Any] = {key: content.get(key) for key in (*texts, *optional)}
+        return cls(**values | {"sif": Path(values["sif"]) if values["sif"] else None})

@@ -15,7 +15,7 @@ from amago_suite.files import read_record, write_json
 from amago_suite.images.build import Options, Say, build, build_lock
 from amago_suite.images.families import check_family
 from amago_suite.images.image import Image, ImageMissing
-from amago_suite.images.resolve import ENGINES, resolve
+from amago_suite.images.resolve import resolve
 from amago_suite.images.sif import build_sif, copy_image
 from amago_suite.paths import shown
 
@@ -92,9 +92,6 @@ def make_all(
 ) -> list[Image]:
     """Build once, with the first engine that builds, and hand the very same image to the others."""
     check_family(family)
-    unknown = [engine for engine in engines if engine not in ENGINES]
-    if unknown:
-        raise ConfigurationError(f"no engine {unknown[0]!r} has images; {', '.join(ENGINES)} have")
     daemons = [engine for engine in engines if engine != "apptainer"]
     if not daemons:
         with build_lock(f"{family}.apptainer"):

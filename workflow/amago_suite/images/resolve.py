@@ -12,6 +12,7 @@ from typing import Any
 from amago import TRAINING_VERSION
 from amago.errors import ConfigurationError
 from amago.files import sha256
+from amago.registry import nearest
 from amago_suite.images.daemon import DAEMONS, connect
 from amago_suite.images.families import check_family, lock_hash, pin, reference, sif_path
 from amago_suite.images.image import Image, ImageMissing
@@ -27,6 +28,12 @@ VERSION = "org.opencontainers.image.version"
 ENGINES = (*DAEMONS, "apptainer")
 
 
+def check_engine(engine: str) -> None:
+    """Raise a ConfigurationError for what has no images."""
+    if engine not in ENGINES:
+        raise ConfigurationError(f"no engine {engine!r} has images; {nearest(engine, list(ENGINES))}")
+
+
 def resolve(engine: str, family: str) -> Image:
     """The image that jobs of ``family`` run in. Asks the engine: once a suite, not once a job.
 
@@ -38,6 +45,7 @@ def resolve(engine: str, family: str) -> Image:
         ImageMissing: it was not built yet.
         ConfigurationError: the engine is not there, or the image belongs to other code.
     """
+    check_engine(engine)
     check_family(family)
     if engine == "apptainer":
         return _resolve_sif(family)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite.files import write_text
@@ -67,7 +68,8 @@ def copy_image(image: Image, engine: str, say: Say = print) -> Image:
     say(f"copying {image.reference} from {image.engine} to {engine}")
     source, target = connect(image.engine), connect(engine)
     try:
-        target.images.load(source.images.get(image.reference).save(named=True))
+        # It streams an iterator as well, which a whole gigabyte in memory is worse than.
+        target.images.load(cast("bytes", source.images.get(image.reference).save(named=True)))
     finally:
         source.close()
         target.close()
