@@ -176,6 +176,24 @@ def status(
 
 
 @app.command()
+def watch(
+    suite: Suite,
+    smoke: Smoke = False,
+    host: Annotated[
+        str, typer.Option(help="An address of this machine that no other reaches.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8765,
+    imports: AllowImports = False,
+) -> None:
+    """Serve the report of what is finished to this machine's browser, and renew it as cells finish."""
+    from amago_suite.watch import loopback
+    from amago_suite.watch import watch as watch_grid
+
+    loopback(host)
+    watch_grid(planned(suite, smoke), host, port, lambda line: print(line, flush=True))
+
+
+@app.command()
 def tables(
     suite: Annotated[str | None, typer.Argument(help="A suite, or nothing with --plan.")] = None,
     smoke: Smoke = False,

@@ -38,6 +38,8 @@ from amago_suite.statistics import normalise
 from amago_suite.tables import PARTIAL_FOLDER, TablesResult
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Where a live page says which version it is.
+VERSION_MARK = "@version@"
 
 
 def write_report(
@@ -66,8 +68,13 @@ def write_report(
     return path
 
 
-def render(collection: Collection, analysis: Analysis) -> str:
-    """The page as text."""
+def render(collection: Collection, analysis: Analysis, *, live: bool = False) -> str:
+    """The page as text.
+
+    Args:
+        collection, analysis: the runs, and what is made of them.
+        live: for `amago-suite watch`: the page asks its server how the runs go, and carries ``VERSION_MARK``.
+    """
     templates = Templates(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -111,6 +118,8 @@ def render(collection: Collection, analysis: Analysis) -> str:
         coverage_t=T_INTERVAL,
         notes=[note for note in layout.notes(grid, analysis) if not note.startswith("[")],
         bounds=bounds_notes(grid),
+        live_script=_asset("live.js") if live else None,
+        version=VERSION_MARK if live else None,
         published=layout.published_notes(grid, analysis),
         best=layout.score_grid(grid, analysis, BEST),
         groups=cell_groups(collection, analysis),
