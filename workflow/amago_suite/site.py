@@ -30,6 +30,7 @@ class Slurm:
     grace_seconds: int
     status_command: str
     poll_seconds: int
+    cells_per_job: int
     job_prefix: str
     jobs: int
     retries: int

@@ -26,12 +26,13 @@ from snakemake_executor_plugin_slurm import Executor as Plugin
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
+from amago.errors import AmagoError
 from amago_suite.cell import Cell
 from amago_suite.grid import Grid
 from amago_suite.identity import digest
 from amago_suite.records import read_failure
 from amago_suite.site import read_site
-from amago_suite.slurm import queue
+from amago_suite.slurm import packing, queue
 from amago_suite.slurm.outcome import Outcome, after_training
 from amago_suite.train import is_trained
 
@@ -57,6 +58,7 @@ class Executor(Plugin):
     def __post_init__(self, test_mode: bool = False) -> None:
         self._cells = {(c.environment, c.architecture, str(c.seed)): c for c in self.grid}
         self._leftover: dict[str, str] | None = None  # comment -> id of jobs that an earlier Snakemake left
+        self._packed: dict[str, tuple[str, int]] = {}  # comment -> (file, place) of adopted members of packs
         self._missed: dict[str, int] = {}
         self._silent_since: float | None = None
         self.slurm = read_site().slurm
@@ -72,7 +74,12 @@ class Executor(Plugin):
     def run_jobs(self, jobs: list[Any]) -> None:
         if self._leftover is None:
             self._leftover = self._adopt()
-        super().run_jobs(jobs)
+        alone, packs = self._pack(jobs)
+        super().run_jobs(alone)
+        for pack in packs:
+            for job in pack:
+                self.run_job_pre(job)
+            self._job_submission_executor.submit(self._submit_pack, pack)
 
     def run_job(self, job: Any) -> None:
         if self._stopping.is_set():
@@ -107,6 +114,56 @@ class Executor(Plugin):
                 self._go_on_with(job, number)
                 return
 
+    # Several jobs in one
+
+    def _pack(self, jobs: list[Any]) -> tuple[list[Any], list[list[Any]]]:
+        """Jobs that need one of their own, and packs of those that can share one."""
+        if self.slurm.cells_per_job == 1:
+            return jobs, []
+        alone: list[Any] = []
+        willing: list[Any] = []
+        for job in jobs:
+            known = job.is_group() or _comment(job) in (self._leftover or {})
+            (alone if known or self._failure(job) or self._finished_unseen(job) else willing).append(job)
+        packs = packing.packs(willing, self.slurm.cells_per_job)
+        return [*alone, *(pack[0] for pack in packs if len(pack) == 1)], [p for p in packs if len(p) > 1]
+
+    def _submit_pack(self, jobs: list[Any]) -> None:
+        """`_submit` for a pack."""
+        try:
+            path = packing.new_pack(self.slurm_logdir / "packs", jobs, _comment)
+            settings, workdir = self.workflow.executor_settings, self.workflow.workdir_init
+            command, script = packing.submission(path, jobs, self.run_uuid, str(workdir), settings)
+            number = self._submitted(command, script)
+        except Exception as error:
+            self.logger.exception("a pack cannot be submitted")
+            number = error
+        for index, job in enumerate(jobs):
+            if isinstance(number, str):
+                self.logger.info(
+                    f"Job {job.jobid} has been submitted with SLURM jobid {number} (pack: {path})."
+                )
+                aux = {"slurm_logfile": path.with_suffix(".log"), "pack": str(path), "member": index}
+                self._report_job_submission_threadsafe(SubmittedJobInfo(job, external_jobid=number, aux=aux))
+            elif number is not None:
+                self._report_job_error_threadsafe(SubmittedJobInfo(job), f"SLURM refuses the job: {number}")
+
+    def _submitted(self, command: list[str], script: str) -> str | Exception | None:
+        """The number of the new job, why there is none, or None when this process is told to stop."""
+        comment = next(option.partition("=")[2] for option in command if option.startswith("--comment="))
+        while not self._stopping.is_set():
+            number, reason = queue.submit(command, script)
+            if number is not None:
+                return number
+            if not any(words in reason for words in _TRANSIENT):
+                return AmagoError(reason)
+            self.logger.warning(f"sbatch: {reason}; tried again in {self.poll} s.")
+            self._stopping.wait(self.poll)
+            known = queue.queued(self.run_uuid) or []
+            if found := next((j.id for j in known if j.live and j.comment == comment), None):
+                return found
+        return None
+
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
         reason = next((words for words in _TRANSIENT if words in msg), None)
         if reason is not None and "sbatch failed" in msg:
@@ -132,6 +189,17 @@ class Executor(Plugin):
         for job in found:
             if not job.live:
                 continue
+            if (pack := packing.members_of(job.comment)) is not None:
+                path, members = pack
+                places = {
+                    m.comment: (str(path), i)
+                    for i, m in enumerate(members)
+                    if m.comment in wanted - adopted.keys()
+                }
+                adopted |= dict.fromkeys(places, job.id)
+                self._packed |= places
+                superfluous += [] if places else [job.id]
+                continue
             if job.comment in wanted and job.comment not in adopted:
                 adopted[job.comment] = job.id
             else:
@@ -147,11 +215,10 @@ class Executor(Plugin):
     def _go_on_with(self, job: Any, number: str) -> None:
         folder = self.slurm_logdir / f"rule_{job.name}" / get_job_wildcards(job)
         self.logger.info(f"Job {job.jobid} is already in SLURM's queue as {number}; going on with that one.")
-        self._report_job_submission_threadsafe(
-            SubmittedJobInfo(
-                job, external_jobid=number, aux={"slurm_logfile": folder / f"{number}.log", "adopted": True}
-            )
-        )
+        aux: dict[str, Any] = {"slurm_logfile": folder / f"{number}.log", "adopted": True}
+        if pack := self._packed.pop(_comment(job), None):
+            aux |= {"slurm_logfile": Path(pack[0]).with_suffix(".log"), "pack": pack[0], "member": pack[1]}
+        self._report_job_submission_threadsafe(SubmittedJobInfo(job, external_jobid=number, aux=aux))
 
     # How jobs end
 
@@ -169,22 +236,17 @@ class Executor(Plugin):
                 yield info
             return
         self._silent_since = None
+        for number in {info.external_jobid for info in active_jobs}:  # members of a pack share one
+            self._missed[number] = 0 if states.get(number) else self._missed.get(number, 0) + 1
         for info in active_jobs:
             number = info.external_jobid
             state = states.get(number, "")
             if number == "finished":
                 state = "COMPLETED"
-            if state in queue.LIVE:
-                self._missed.pop(number, None)
+            if state in queue.LIVE or (not state and self._missed[number] < _LOOKS):
                 yield info
-            elif state:
-                self._ended(info, state)
             else:
-                self._missed[number] = self._missed.get(number, 0) + 1
-                if self._missed[number] < _LOOKS:
-                    yield info
-                else:
-                    self._ended(info, "UNKNOWN")
+                self._ended(info, packing.member_state(info.aux, state or "UNKNOWN"))
 
     def _states(self) -> dict[str, str] | None:
         """State of all jobs of this suite that SLURM remembers, or None when it does not answer."""
@@ -207,7 +269,6 @@ class Executor(Plugin):
         """Tell Snakemake that a job ended, and whether trying again makes sense."""
         job, number = info.job, info.external_jobid
         log = info.aux.get("slurm_logfile") if info.aux else None
-        self._missed.pop(number, None)
         if state == "COMPLETED" or (state == "UNKNOWN" and all(Path(str(f)).exists() for f in job.output)):
             self.report_job_success(info)
             if log is not None and not self.workflow.executor_settings.keep_successful_logs:

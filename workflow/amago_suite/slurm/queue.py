@@ -78,6 +78,22 @@ def state_of(number: str) -> str | None:
     return done.stdout.strip().partition("\n")[0]
 
 
+def submit(command: Sequence[str], script: str) -> tuple[str | None, str]:
+    """(number of the new job, "") or (None, why there is none)."""
+    try:
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, "Connection timed out"
+    except OSError as error:
+        return None, f"{command[0]}: {error.strerror}"
+    number = done.stdout.strip().partition(";")[0]
+    if done.returncode == 0 and number.isdecimal():
+        return number, ""
+    return None, (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
+
+
 def stop(numbers: Iterable[str]) -> None:
     """Take waiting jobs out of the queue, and ask running ones to write a checkpoint and end.
 
