@@ -38,6 +38,8 @@ from amago_suite.train import is_trained
 
 #: Looks at the queue in a row that must miss a job before it counts as gone: a new one may be late to appear.
 _LOOKS = 3
+#: Seconds for which a job that may share a SLURM job waits for others.
+_GATHER = 2.0
 #: What sbatch says when the same submission may succeed later.
 _TRANSIENT = (
     "Socket timed out",
@@ -59,6 +61,8 @@ class Executor(Plugin):
         self._cells = {(c.environment, c.architecture, str(c.seed)): c for c in self.grid}
         self._leftover: dict[str, str] | None = None  # comment -> id of jobs that an earlier Snakemake left
         self._packed: dict[str, tuple[str, int]] = {}  # comment -> (file, place) of adopted members of packs
+        self._gathered: list[Any] = []  # jobs that wait for others to share a SLURM job with
+        self._gathering = threading.Lock()
         self._missed: dict[str, int] = {}
         self._silent_since: float | None = None
         self.slurm = read_site().slurm
@@ -74,12 +78,7 @@ class Executor(Plugin):
     def run_jobs(self, jobs: list[Any]) -> None:
         if self._leftover is None:
             self._leftover = self._adopt()
-        alone, packs = self._pack(jobs)
-        super().run_jobs(alone)
-        for pack in packs:
-            for job in pack:
-                self.run_job_pre(job)
-            self._job_submission_executor.submit(self._submit_pack, pack)
+        super().run_jobs(jobs if self.slurm.cells_per_job == 1 else self._gather(jobs))
 
     def run_job(self, job: Any) -> None:
         if self._stopping.is_set():
@@ -116,17 +115,33 @@ class Executor(Plugin):
 
     # Several jobs in one
 
-    def _pack(self, jobs: list[Any]) -> tuple[list[Any], list[list[Any]]]:
-        """Jobs that need one of their own, and packs of those that can share one."""
-        if self.slurm.cells_per_job == 1:
-            return jobs, []
+    def _gather(self, jobs: list[Any]) -> list[Any]:
+        """Keep jobs that can share one, for others may come in a moment. Returns those that cannot."""
         alone: list[Any] = []
         willing: list[Any] = []
         for job in jobs:
             known = job.is_group() or _comment(job) in (self._leftover or {})
             (alone if known or self._failure(job) or self._finished_unseen(job) else willing).append(job)
-        packs = packing.packs(willing, self.slurm.cells_per_job)
-        return [*alone, *(pack[0] for pack in packs if len(pack) == 1)], [p for p in packs if len(p) > 1]
+        with self._gathering:
+            if willing and not self._gathered:
+                timer = threading.Timer(_GATHER, self._submit_gathered)
+                timer.daemon = True
+                timer.start()
+            self._gathered += willing
+        return alone
+
+    def _submit_gathered(self) -> None:
+        with self._gathering:
+            jobs, self._gathered = self._gathered, []
+        if self._stopping.is_set():
+            return
+        for pack in packing.packs(jobs, self.slurm.cells_per_job):
+            if len(pack) == 1:
+                self._submit_job(pack[0])
+                continue
+            for job in pack:
+                self.run_job_pre(job)
+            self._job_submission_executor.submit(self._submit_pack, pack)
 
     def _submit_pack(self, jobs: list[Any]) -> None:
         """`_submit` for a pack."""
