@@ -10,10 +10,10 @@ import typer
 
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite import upkeep
-from amago_suite.cell import read_cell
 from amago_suite.command_line import (
     AllowImports,
     CellFolder,
+    EngineName,
     Json,
     Smoke,
     Suite,
@@ -24,6 +24,7 @@ from amago_suite.command_line import (
     resumable,
     spinner,
 )
+from amago_suite.engines.job import Job
 from amago_suite.exits import DONE, FAILED, USAGE
 from amago_suite.images import commands as images
 
@@ -40,6 +41,10 @@ app.add_typer(images.app)
 
 Log = Annotated[str | None, typer.Option(hidden=True, help="Where the output goes, for the record.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]
+Memory = Annotated[
+    int | None,
+    typer.Option("--mem-mb", min=1, help="Memory of its container, MB; the cell's own by default."),
+]
 
 
 def main() -> None:
@@ -61,35 +66,52 @@ def _fail(error: AmagoError, code: int) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def run(context: typer.Context, suite: Suite, smoke: Smoke = False, imports: AllowImports = False) -> None:
+def run(
+    context: typer.Context,
+    suite: Suite,
+    smoke: Smoke = False,
+    engine: EngineName = None,
+    imports: AllowImports = False,
+) -> None:
     """Run a suite to its tables: only what is missing, from where it stopped. Further options go to Snakemake."""
     from amago_suite.runner import run as run_suite
 
-    raise typer.Exit(run_suite(suite, context.args, smoke=smoke))
+    raise typer.Exit(run_suite(suite, context.args, smoke=smoke, engine=engine))
 
 
 @app.command()
-def train(folder: CellFolder, parent: Parent = None, log: Log = None, imports: AllowImports = False) -> None:
+def train(
+    folder: CellFolder,
+    engine: EngineName = None,
+    memory: Memory = None,
+    parent: Parent = None,
+    log: Log = None,
+    imports: AllowImports = False,
+) -> None:
     """Train one cell by hand, exactly as a suite would."""
-    from amago_suite.families import hand_over
-    from amago_suite.train import train as train_cell
-
-    hand_over(read_cell(folder).family, sys.argv[1:])
-    with resumable():
-        raise typer.Exit(train_cell(folder, parent=parent, log=log))
+    _run_job(engine, Job("train", folder, parent, log, memory))
 
 
 @app.command()
 def evaluate(
-    folder: CellFolder, parent: Parent = None, log: Log = None, imports: AllowImports = False
+    folder: CellFolder,
+    engine: EngineName = None,
+    memory: Memory = None,
+    parent: Parent = None,
+    log: Log = None,
+    imports: AllowImports = False,
 ) -> None:
     """Evaluate one trained cell by hand, exactly as a suite would."""
-    from amago_suite.evaluate import evaluate as evaluate_cell
-    from amago_suite.families import hand_over
+    _run_job(engine, Job("evaluate", folder, parent, log, memory))
 
-    hand_over(read_cell(folder).family, sys.argv[1:])
+
+def _run_job(name: str | None, job: Job) -> None:
+    from amago_suite.engines import engine
+    from amago_suite.engines.settings import from_environment
+
+    settings = from_environment(name)
     with resumable():
-        raise typer.Exit(evaluate_cell(folder, parent=parent, log=log))
+        raise typer.Exit(engine(settings.engine).run(job, settings))
 
 
 @app.command()

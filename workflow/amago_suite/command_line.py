@@ -23,6 +23,10 @@ Suite = Annotated[str, typer.Argument(help="A suite in config/suites/, or a path
 Smoke = Annotated[bool, typer.Option("--smoke", help="The small size that the suite states.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 CellFolder = Annotated[Path, typer.Argument(help="results/SUITE/ENVIRONMENT/ARCHITECTURE/seed_N")]
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", help="What jobs run in: host (the default), docker, podman or apptainer."),
+]
 AllowImports = Annotated[
     bool,
     typer.Option(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from amago.errors import AmagoError
+from amago.errors import AmagoError, ConfigurationError
 from amago_suite.cell import Cell
+from amago_suite.engines import engine
+from amago_suite.engines.settings import HOST, Settings, from_config, from_environment
 from amago_suite.exits import USAGE
 from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan, read_plan
 from amago_suite.identity import digest
+from amago_suite.images import prepare as prepare_images
 from amago_suite.imports import allow_imports
 from amago_suite.ownership import clear_owner, write_owner
 from amago_suite.paths import RESULTS, shown
@@ -28,13 +31,14 @@ DEFAULT_SUITE = "quick"
 PLAN_VARIABLE = "AMAGO_SUITE_PLAN"
 
 
-def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
+def load_grid(config: Mapping[str, Any], *, main: bool, deployment: Collection[Any] = ()) -> Grid:
     """The grid that Snakemake's ``config`` asks for. Wrong input ends the process with one line.
 
     Args:
-        config: keys ``suite``, ``smoke`` and ``results``.
+        config: keys of the schema ``config``.
         main: whether this is the process that a person started. Jobs that parse the Snakefile again
             read the plan that it left.
+        deployment: what Snakemake itself puts around jobs (``--sdm``).
     """
     # Jobs find the same installation as this process, also where its environment is not activated.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -44,11 +48,14 @@ def load_grid(config: Mapping[str, Any], *, main: bool) -> Grid:
         config = {key: words.get(str(value).lower(), value) for key, value in config.items()}
         validate(config, "config", Path("--config"))
         allow_imports(bool(config.get("allow_imports", False)))
+        settings = from_config(config)
+        settings.export()
         suite = str(config.get("suite", DEFAULT_SUITE))
         smoke = bool(config.get("smoke", False))
         results = Path(config.get("results", RESULTS))
         if main:
             os.environ[MAIN_VARIABLE] = str(os.getpid())
+            check_engine(settings, deployment)
         if main and PLAN_VARIABLE in os.environ:
             return read_plan(Path(os.environ[PLAN_VARIABLE]))
         if not main:
@@ -67,6 +74,22 @@ def use_executors(grid: Grid) -> None:
     from amago_suite import slurm
 
     slurm.use_with(grid)
+
+
+def check_engine(settings: Settings, deployment: Collection[Any] = ()) -> None:
+    """Find out what would stop every job.
+
+    Raises:
+        ConfigurationError: no such engine here, a secret that is not set, or a container in a container.
+    """
+    asked = [method for method in deployment if str(method).lower().endswith("apptainer")]
+    if asked and settings.engine != HOST:
+        raise ConfigurationError(
+            f"--sdm apptainer already puts every job into a container; leave it out with --engine {settings.engine}, "
+            f"or leave out the engine"
+        )
+    settings.check()
+    engine(settings.engine).check()
 
 
 def reader(grid: Grid) -> Callable[[Callable[[Cell], Any]], Callable[[Any], Any]]:
@@ -106,10 +129,18 @@ def grid_digest(grid: Grid) -> str:
 def on_start(grid: Grid) -> None:
     """Before the first job: old results aside, every cell.yaml in place, failures forgotten."""
     write_owner(grid)
+    name = from_environment().engine
+    engine(name).clean(grid.folder)
     for cell, where in prepare(grid):
         print(f"{cell.label}: settings changed; its old results are in {shown(where)}", file=sys.stderr)
     if anew := to_train_anew(grid):
         print(anew_notice(anew), file=sys.stderr)
+    try:
+        prepare_images(grid, name, lambda line: print(line, file=sys.stderr, flush=True))
+    except AmagoError as error:
+        clear_owner(grid)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(USAGE)
 
 
 def on_success(grid: Grid) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite import gpus
 from amago_suite.cell import Cell, read_cell
+from amago_suite.engines import box
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_record, write_json, write_text
 from amago_suite.locks import die_with_parent
@@ -56,7 +57,7 @@ def evaluate(folder: Path, *, parent: int | None = None, log: str | None = None)
     Raises:
         ConfigurationError: no policy, or one of another configuration or budget.
     """
-    if parent is not None and not die_with_parent(signal.SIGTERM, parent):
+    if parent is not None and box.current() is None and not die_with_parent(signal.SIGTERM, parent):
         return RESUMABLE
     cell = read_cell(folder)
     with cell_lock(cell):

@@ -2,8 +2,8 @@
 
 A lock is a file that appears whole (a hard link of a finished file) and names its owner. It holds
 on shared file systems too, because nothing relies on ``flock``: an owner on this machine is dead
-when its process is gone, one elsewhere when its heartbeat has stopped for long, or for a little
-while and SLURM says that its job is over.
+when its process is gone, one elsewhere (in a container, too) when its heartbeat has stopped for
+long, or for a little while and SLURM says that its job is over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from amago.errors import AmagoError
+from amago_suite.engines.box import here
 
 #: Seconds between two heartbeats, and without one after which an owner elsewhere counts as dead.
 HEARTBEAT = 10.0
@@ -38,7 +38,7 @@ _PR_SET_PDEATHSIG = 1
 class Owner:
     """A process, so that it cannot be mistaken for a later one with the same number."""
 
-    host: str
+    host: str  #: the machine, or the box (see `engines.box`), whose process numbers mean nothing outside
     pid: int
     started: float  #: seconds since the epoch; 0 where the system does not say
     job: str | None = None  #: the scheduler's job id
@@ -54,12 +54,12 @@ class Owner:
     def of(cls, pid: int, token: str = "") -> Owner:
         """A process of this machine."""
         job = os.environ.get("SLURM_JOB_ID")
-        return cls(socket.gethostname(), pid, _started(pid) or 0.0, job, token, _ticks(pid))
+        return cls(here(), pid, _started(pid) or 0.0, job, token, _ticks(pid))
 
     @property
     def here(self) -> bool:
-        """Whether it is on this machine."""
-        return self.host == socket.gethostname()
+        """Whether it is on this machine, or in this box."""
+        return self.host == here()
 
     @property
     def running(self) -> bool:
@@ -125,6 +125,22 @@ def is_alive(path: Path, owner: Owner) -> bool:
         return False
 
 
+def remove_dead(path: Path, dead: Owner | None) -> None:
+    """Move the lock of a dead owner away, and put it back if it was someone else's by then."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.dead")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    if aside.is_dir():
+        raise AmagoError(f"{path} was a folder, and is {aside} now; nothing of ours made it")
+    found = read_owner(aside)
+    if found != dead and found is not None:
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    aside.unlink(missing_ok=True)
+
+
 class RunLock:
     """At most one process works on a cell.
 
@@ -157,7 +173,7 @@ class RunLock:
             owner = read_owner(self.path)
             if owner is not None and self._lives(owner):
                 return owner
-            self._remove_dead(owner)
+            remove_dead(self.path, owner)
         raise AmagoError(f"cannot take the lock {self.path}; if nothing works on this cell, delete it")
 
     def _lives(self, owner: Owner) -> bool:
@@ -241,21 +257,6 @@ class RunLock:
             with contextlib.suppress(OSError):
                 draft.unlink()
         return True
-
-    def _remove_dead(self, dead: Owner | None) -> None:
-        """Move a dead owner's lock away, and put it back if it was someone else's by then."""
-        aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.dead")
-        try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return
-        if aside.is_dir():
-            raise AmagoError(f"{self.path} was a folder, and is {aside} now; nothing of ours made it")
-        found = read_owner(aside)
-        if found != dead and found is not None:
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, self.path)
-        aside.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):

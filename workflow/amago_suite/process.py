@@ -7,7 +7,8 @@ import os
 
 from amago_suite.cell import Cell
 
-_THREAD_VARIABLES = (
+#: Read by the libraries that numpy and torch compute with.
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -34,7 +35,7 @@ def prepare_process(cell: Cell) -> None:
 
 def limit_threads(threads: int) -> None:
     """Keep numpy's and torch's pools at the cell's threads. Works only before they are imported."""
-    for name in _THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         os.environ[name] = str(threads)
     import torch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import resource
-import socket
 import subprocess
 import sys
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 
 from amago import TRAINING_VERSION
 from amago.files import sha256
+from amago_suite.engines import box
 from amago_suite.paths import ROOT
 
 #: Packages whose version can change a result.
@@ -22,7 +22,14 @@ _PACKAGES = ("torch", "numpy", "gymnasium", "gin-config", "safetensors", "popgym
 
 @cache
 def git_state() -> dict[str, Any]:
-    """Commit of the code and whether files differ from it; both None outside a repository."""
+    """Commit of the code and whether files differ from it; both None outside a repository.
+
+    In a box, it is what the image's label says: "-dirty" at its end where files differed.
+    """
+    inside = box.current()
+    if inside is not None:
+        commit, dirty, _ = (inside.commit or "").partition("-dirty")
+        return {"commit": commit or None, "dirty": bool(dirty) if commit else None}
     try:
         commit = _git("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
@@ -50,8 +57,7 @@ def software() -> dict[str, Any]:
     return {
         "git": git_state(),
         "training_version": TRAINING_VERSION,
-        "engine": "host",
-        "image": None,
+        **surroundings(),
         "deterministic": determinism(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "python": platform.python_version(),
         "packages": packages,
@@ -64,6 +70,11 @@ def software() -> dict[str, Any]:
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         },
     }
+
+
+def surroundings() -> dict[str, Any]:
+    """The engine and, in a box, its image."""
+    return (box.current() or box.Box(name="", host="", engine="host")).record()
 
 
 def hardware() -> dict[str, Any]:
@@ -80,8 +91,8 @@ def digest(path: Path) -> str | None:
 
 
 def host() -> str:
-    """This machine's name."""
-    return socket.gethostname()
+    """This machine's name, in a box too."""
+    return box.host()
 
 
 @cache

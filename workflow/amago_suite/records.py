@@ -6,12 +6,12 @@ import datetime
 import errno
 import json
 import os
-import socket
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from amago_suite.cell import Cell
+from amago_suite.engines.box import current, host
 from amago_suite.files import append_line, read_record, write_json
 
 #: Attempts in a row that may die without a word and without progress before the run counts as failed.
@@ -38,12 +38,14 @@ class Attempt:
     peak_memory_mb: float | None = None
     peak_gpu_memory_mb: float | None = None
     oom_kills: int | None = None  #: processes that the kernel had killed for memory here, at the start
+    engine: str | None = None  #: what it ran in
+    image_id: str | None = None  #: of its container's image
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("attempt", "pid"), (int,)),
     **dict.fromkeys(("start", "host"), (str,)),
-    **dict.fromkeys(("job", "log", "end", "reason"), (str, type(None))),
+    **dict.fromkeys(("job", "log", "end", "reason", "engine", "image_id"), (str, type(None))),
     **dict.fromkeys(("parent", "epoch_start", "epoch_end", "oom_kills"), (int, type(None))),
     **dict.fromkeys(
         ("seconds", "gpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb"), (int, float, type(None))
@@ -73,14 +75,24 @@ def _attempt(line: str) -> Attempt | None:
     return attempt if known and 0 < attempt.attempt < 2**31 else None
 
 
-def oom_kills() -> int | None:
-    """Processes of this process's memory group that the kernel killed for memory, or None."""
-    for group in _read("/proc/self/cgroup").splitlines():
+def oom_kills(process: int | str = "self") -> int | None:
+    """Processes of a process's memory group that the kernel killed for memory, or None where nobody can tell.
+
+    Args:
+        process: its id; this process by default.
+    """
+    for group in _read(f"/proc/{process}/cgroup").splitlines():
         _, controllers, path = group.split(":", 2)
         folder, name = ("/sys/fs/cgroup/memory", "oom_control") if controllers == "memory" else ("", "")
         if not controllers:
             folder, name = "/sys/fs/cgroup", "events"
-        for line in _read(f"{folder}{path.rstrip('/')}/memory.{name}").splitlines() if folder else ():
+        if not folder:
+            continue
+        # A container may see its own group at the root, whatever path the kernel calls it by.
+        text = _read(f"{folder}{path.rstrip('/')}/memory.{name}")
+        if not text and process == "self":
+            text = _read(f"{folder}/memory.{name}")
+        for line in text.splitlines():
             key, _, value = line.partition(" ")
             if key == "oom_kill" and value.isdecimal():
                 return int(value)
@@ -121,18 +133,20 @@ class Attempts:
     def begin(self, log: str | None, epoch: int, parent: int | None = None) -> Attempt:
         """Record that this process starts; earlier attempts without an end are closed as lost."""
         earlier = self.read()
-        kills = oom_kills()
+        box = current()
+        kills = oom_kills() if box is None else None  # each box counts anew, and its launcher sees its end
         for attempt in earlier:
             if attempt.end is None:
-                here = attempt.host == socket.gethostname() and None not in (kills, attempt.oom_kills)
+                here = attempt.host == host() and None not in (kills, attempt.oom_kills)
                 killed = here and int(kills or 0) > int(attempt.oom_kills or 0)
                 how = OUT_OF_MEMORY if killed else LOST
                 self._append(replace(attempt, end=utc_now(), reason=how, epoch_end=epoch))
         number = earlier[-1].attempt + 1 if earlier else 1
         job = os.environ.get("SLURM_JOB_ID")
         attempt = Attempt(
-            number, utc_now(), socket.gethostname(), os.getpid(), job, log, parent, epoch, oom_kills=kills
-        )
+            number, utc_now(), host(), os.getpid(), job, log, parent, epoch, oom_kills=kills,
+            engine=box.engine if box else "host", image_id=box.image_id if box else None,
+        )  # fmt: skip
         self._append(attempt)
         return attempt
 
@@ -141,6 +155,12 @@ class Attempts:
         ended = replace(attempt, end=utc_now(), reason=reason, **measured)
         self._append(ended)
         return ended
+
+    def end_open(self, reason: str) -> None:
+        """Record how an attempt ended that could not say so itself."""
+        for attempt in self.read():
+            if attempt.end is None:
+                self._append(replace(attempt, end=utc_now(), reason=reason))
 
     def _append(self, attempt: Attempt) -> None:
         # A crash may have cut the last line off; what follows must not become part of it.
@@ -198,7 +218,7 @@ def write_failure(cell: Cell, error: str, stage: str, log: Path | str | None) ->
             "stage": stage,
             "error": error,
             "time": utc_now(),
-            "host": socket.gethostname(),
+            "host": host(),
             "log": str(log) if log else None,
         },
     )

@@ -15,17 +15,21 @@ from typing import IO, Any
 from rich.console import Console
 
 from amago.errors import AmagoError
-from amago_suite.dag import PLAN_VARIABLE
+from amago_suite.dag import PLAN_VARIABLE, check_engine
 from amago_suite.display import REFRESH, Display
+from amago_suite.engines import engine as find_engine
+from amago_suite.engines.settings import HOST, from_config
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
 from amago_suite.families import check_families
 from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan
+from amago_suite.images import prepare as prepare_images
 from amago_suite.imports import imports_allowed
 from amago_suite.locks import die_with_parent
 from amago_suite.ownership import check_owner, clear_owner, remove_stale_locks, write_owner
 from amago_suite.paths import PROFILE, RESULTS, SNAKEFILE, shown
 from amago_suite.prepare import check_results, prepare
+from amago_suite.profile import configured
 from amago_suite.status import Watcher
 
 #: Options after which Snakemake only says or changes something, and no display is wanted.
@@ -58,13 +62,21 @@ _CORES = ("-c", "--cores", "-j", "--jobs", "--profile", "-e", "--executor")
 _CONFIG = ("--config", "-C")
 
 
-def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Console | None = None) -> int:
+def run(
+    suite: str,
+    options: Sequence[str],
+    *,
+    smoke: bool = False,
+    engine: str | None = None,
+    console: Console | None = None,
+) -> int:
     """Run a suite to its tables.
 
     Args:
         suite: name or path.
         options: passed on to Snakemake.
         smoke: the small size of the suite.
+        engine: of the jobs; goes before what profiles and configuration files say.
         console: where to write; standard output by default.
 
     Returns:
@@ -77,6 +89,9 @@ def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Con
     options, config = _split_config(options)
     smoke = smoke or config.pop("smoke", "").lower() == "true"
     results = Path(config.pop("results", str(RESULTS)))
+    if engine is not None:
+        config["engine"] = engine
+    settings = from_config({**configured(options), **config})
     grid = plan(suite, smoke=smoke, results=results)
     check_results(grid)
     config |= {"suite": suite, "smoke": str(smoke), "results": str(results)}
@@ -85,8 +100,15 @@ def run(suite: str, options: Sequence[str], *, smoke: bool = False, console: Con
     command = _command(options, config)
     if _NO_JOBS.intersection(options):
         return subprocess.run(command, check=False).returncode
-    check_families(((e.family, e.id) for e in grid.environments), shown(grid.file))
+    if settings.engine == HOST:
+        check_families(((e.family, e.id) for e in grid.environments), shown(grid.file))
+    check_engine(settings)
+    settings.export()
+    prepare_images(grid, settings.engine, lambda line: console.print(line, markup=False))
     if check_owner(grid):
+        left = find_engine(settings.engine).clean(grid.folder)
+        if left:
+            console.print(f"An earlier run was killed; {left} of its containers were still there.")
         removed = remove_stale_locks(grid)
         if removed:
             console.print("An earlier run was killed; its lock is removed and it goes on where it was.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,14 @@ def _check_plain(value: Any) -> None:
 
 @functools.cache
 def _validator(name: str) -> Draft202012Validator:
+    # jsonschema checks internationalised addresses where it can, and building their grammar takes 1.5 s
+    # of every process. No schema here has any.
+    grammar = "rfc3987_syntax"
+    known = sys.modules.setdefault(grammar, None)  # type: ignore[arg-type]
     from jsonschema import Draft202012Validator, validators
+
+    if known is None:
+        del sys.modules[grammar]
 
     # JSON knows no difference between 1 and 1.0, but a folder called seed_1.0 is not one called seed_1.
     checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)

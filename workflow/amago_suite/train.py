@@ -18,6 +18,7 @@ from amago.errors import AmagoError, ConfigurationError, TrainingDiverged, Train
 from amago.files import fsync_folder
 from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
+from amago_suite.engines import box
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_record, write_json
 from amago_suite.freeing import begin_anew
@@ -47,7 +48,8 @@ def train(folder: Path, *, parent: int | None = None, log: str | None = None) ->
         ConfigurationError: not a cell, or its state belongs to another configuration.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    if parent is not None and not die_with_parent(signal.SIGTERM, parent):
+    # In a box, the parent is outside, and the box's first process watches for it.
+    if parent is not None and box.current() is None and not die_with_parent(signal.SIGTERM, parent):
         return RESUMABLE
     cell = read_cell(folder)
     with cell_lock(cell):
@@ -259,6 +261,7 @@ class _Attempt:
                 "config_sha256": provenance.digest(cell.config),
                 **provenance.software(),
                 "hardware": provenance.hardware(),
+                "image_ids": sorted({attempt.image_id for attempt in attempts if attempt.image_id}),
                 "hosts": sorted({attempt.host for attempt in attempts}),
                 "attempts": len(attempts),
                 "wall_seconds": round(sum(attempt.seconds or 0.0 for attempt in attempts), 3),

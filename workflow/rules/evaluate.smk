@@ -22,4 +22,4 @@ rule evaluate:
         folder=subpath(output.episodes, parent=True),
         evaluation_hash=of(lambda cell: cell.evaluation_hash),
     shell:
-        "exec amago-suite evaluate {params.folder:q} --parent $PPID --log {log:q} > {log:q} 2>&1"
+        "exec amago-suite evaluate {params.folder:q} --mem-mb {resources.mem_mb} --parent $PPID --log {log:q} > {log:q} 2>&1"

@@ -2,7 +2,11 @@
 
 from amago_suite import dag
 
-GRID = dag.load_grid(config, main=workflow.is_main_process)
+GRID = dag.load_grid(
+    config,
+    main=workflow.is_main_process,
+    deployment=workflow.deployment_settings.deployment_method,
+)
 CELL = dag.pattern(GRID, "{environment}", "{architecture}", "seed_{seed}")
 LOGS = dag.pattern(GRID, "logs", "{environment}", "{architecture}", "seed_{seed}")
 of = dag.reader(GRID)

@@ -25,4 +25,4 @@ rule train:
         train_hash=of(lambda cell: cell.train_hash),
         epochs=of(lambda cell: cell.budget_epochs),
     shell:
-        "exec amago-suite train {params.folder:q} --parent $PPID --log {log:q} > {log:q} 2>&1"
+        "exec amago-suite train {params.folder:q} --mem-mb {resources.mem_mb} --parent $PPID --log {log:q} > {log:q} 2>&1"

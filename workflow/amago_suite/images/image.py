@@ -25,6 +25,7 @@ class Image:
     sif: Path | None
     sif_sha256: str | None
     lock_hash: str
+    commit: str | None = None  #: of the code in it, "-dirty" at its end where files differed
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -38,7 +39,7 @@ class Image:
             ConfigurationError: it is something else.
         """
         texts = ("engine", "family", "reference", "image_id", "lock_hash")
-        optional = ("repo_digest", "sif", "sif_sha256")
+        optional = ("repo_digest", "sif", "sif_sha256", "commit")
         if not all(isinstance(content.get(key), str) for key in texts) or not all(
             isinstance(content.get(key), (str, type(None))) for key in optional
         ):

@@ -144,6 +144,7 @@ def _resolve_daemon(engine: str, family: str) -> Image:
         sif=None,
         sif_sha256=None,
         lock_hash=found.labels[LOCK],
+        commit=found.labels.get(REVISION),
     )
 
 
@@ -170,4 +171,5 @@ def _resolve_sif(family: str) -> Image:
         sif=path.resolve(),
         sif_sha256=sha256(path),
         lock_hash=labels[LOCK],
+        commit=labels.get(REVISION),
     )
