@@ -33,7 +33,9 @@ def test_a_trainer_is_killed(lab: Lab, calm: Mapping[str, bytes]) -> None:
     lab.trainer().kill()
     assert lab.end(run) == 0, lab.said()
     lab.check(calm)
-    assert [a["reason"] for a in lab.attempts()] == ["lost", "finished"]
+    first, second = lab.attempts()
+    assert (first["reason"], second["reason"]) == ("lost", "finished")
+    assert first["job"] != second["job"], "the dying job tried again by itself"
 
 
 def test_scancel_of_a_running_job(lab: Lab, calm: Mapping[str, bytes]) -> None:

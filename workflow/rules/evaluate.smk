@@ -9,7 +9,7 @@ rule evaluate:
         f"{LOGS}.evaluate.log",
     # Finished cells first, so that partial tables have the most to show.
     priority: 10
-    retries: 2
+    retries: 2 * TRIES
     threads: of(lambda cell: cell.cpus("evaluate"))
     resources:
         mem_mb=need("evaluate", "mem_mb"),

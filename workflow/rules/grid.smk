@@ -10,6 +10,8 @@ GRID = dag.load_grid(
 CELL = dag.pattern(GRID, "{environment}", "{architecture}", "seed_{seed}")
 LOGS = dag.pattern(GRID, "logs", "{environment}", "{architecture}", "seed_{seed}")
 of = dag.reader(GRID)
+# A job on a cluster is a Snakemake too, and would try again by itself, in what is left of its time.
+TRIES = 1 if workflow.is_main_process else 0
 need = dag.requester(GRID)
 
 

@@ -9,7 +9,7 @@ rule train:
     log:
         f"{LOGS}.train.log",
     # For interruptions: a failure for good is recorded in state/failed.json and fails at once.
-    retries: 10
+    retries: 10 * TRIES
     threads: of(lambda cell: cell.cpus("train"))
     resources:
         mem_mb=need("train", "mem_mb"),

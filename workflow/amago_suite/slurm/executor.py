@@ -180,10 +180,14 @@ class Executor(Plugin):
         return None
 
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
-        reason = next((words for words in _TRANSIENT if words in msg), None)
-        if reason is not None and "sbatch failed" in msg:
-            self._refused.reason = reason
-            return
+        if "sbatch failed" in msg or "SLURM refuses" in msg:
+            reason = next((words for words in _TRANSIENT if words in msg), None)
+            if reason is not None:
+                self._refused.reason = reason
+                return
+            # Refused for what it asks for: the same again would be refused again.
+            self.logger.error(msg.partition("sbatch call:")[0].strip())
+            job_info.job.attempt = job_info.job.restart_times + 1
         super()._report_job_error_threadsafe(job_info, msg)
 
     def get_account_arg(self, job: Any) -> Generator[str, None, None]:
