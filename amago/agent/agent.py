@@ -344,9 +344,14 @@ class Agent(BaseAgent):
         stored = (values * weights[:, :, None, None]).sum(-1)
         return None, stored, self._weighted(values.detach(), policy)
 
+    @property
+    def _needs_on_policy_values(self) -> bool:
+        """Whether a term of the loss looks at the policy's own actions."""
+        return self.online_coeff > 0 or (self.offline_coeff > 0 and not self.fake_filter)
+
     def _on_policy_values(self, state: Tensor, policy: Distribution) -> Tensor | None:
         """Values (B, L, C, G) of the policy's own actions, with a gradient if the online term needs it."""
-        if self.online_coeff == 0 and (self.fake_filter or self.offline_coeff == 0):
+        if not self._needs_on_policy_values:
             return None
         k = self.num_actions_for_value_in_actor_loss
         with torch.set_grad_enabled(self.online_coeff > 0 and torch.is_grad_enabled()):

@@ -102,17 +102,32 @@ class MultiTaskAgent(Agent):
         bins = _Bins(self.critics.critic_network_forward(state, self._for_all_gammas(actions)))
         # Only the cross-entropy teaches these critics: their values carry no gradient.
         stored = self.critics.bin_dist_to_raw_vals(bins.detached())[0, ..., 0]
-        return bins, stored, self._on_policy_values(state, policy)
+        if not self._needs_on_policy_values:
+            return bins, stored, None
+        with torch.set_grad_enabled(self.online_coeff > 0 and torch.is_grad_enabled()):
+            sampled = self._sample(policy, self.num_actions_for_value_in_actor_loss)
+            values = self._sample_values(self.critics, state.detach(), sampled, frozen=True)
+            above = stored - values  # (K, B, L, C, G)
+            if self.discrete:
+                # The same action has the same value: what is left of the difference is rounding, and
+                # a filter that asks for its sign would toss a coin.
+                same = (sampled == actions.unsqueeze(2)).all(-1).unsqueeze(3)
+                above = above - torch.where(same, above, 0.0).detach()
+            return bins, stored, stored - above.mean(0)
 
     def _expected_values(
         self, critics: Any, state: Tensor, policy: Distribution, k: int, frozen: bool = False
     ) -> Tensor:
-        actions = self._sample(policy, k)
+        return self._sample_values(critics, state, self._sample(policy, k), frozen).mean(0)
+
+    @staticmethod
+    def _sample_values(critics: Any, state: Tensor, actions: Tensor, frozen: bool) -> Tensor:
+        """Values (K, B, L, C, G) of actions (K, B, L, G, A)."""
         if frozen and torch.is_grad_enabled():
             bins = critics(state, actions, frozen=True)
         else:
             bins = _Bins(critics.critic_network_forward(state, actions))
-        return critics.bin_dist_to_raw_vals(bins)[..., 0].mean(0)
+        return critics.bin_dist_to_raw_vals(bins)[..., 0]
 
     def _critic_loss(self, prediction: Any, stored: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy (B, L, C, G, 1) with the labels of the target's bin."""

@@ -342,7 +342,8 @@ class NCriticsTwoHot(BaseCriticHead):
 
     def bin_dist_to_raw_vals(self, bin_dist: pyd.Categorical) -> Tensor:
         """Values (..., 1), in the units of returns, of a distribution over bins of batch shape (...)."""
-        value = (bin_dist.probs * self.bin_vals).sum(-1, keepdim=True)
+        # a product with a vector: the largest tensor of the update is read once and not written again
+        value = (bin_dist.probs @ self.bin_vals.to(bin_dist.probs.dtype)).unsqueeze(-1)
         return symexp(value) if self.use_symlog else value
 
     @torch.no_grad()

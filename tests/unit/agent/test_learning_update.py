@@ -174,6 +174,48 @@ def test_multitask_online_term_is_the_least_value():
     assert loss.item() == pytest.approx(-least[batch.mask[..., 0]].mean().item(), rel=1e-4)
 
 
+def test_multitask_stored_action_has_no_advantage_over_itself():
+    """A certain policy samples what was stored: exactly 0, where rounding would let a filter toss a coin."""
+    gin.bind_parameter("Discrete.clip_prob_low", 0.0)
+    gin.bind_parameter("Discrete.clip_prob_high", 1.0)
+    seen = []
+    filtered = lambda adv: seen.append(adv) or (adv > 0).float()  # noqa: E731
+    agent = build(MultiTaskAgent, num_actions_for_value_in_actor_loss=7, fbc_filter_func=filtered)
+    with torch.no_grad():
+        agent.actor.base.out_layer.weight.zero_()
+        agent.actor.base.out_layer.bias.copy_(torch.tensor([0.0, 200.0, 0.0]).repeat(3))
+    batch = make_batch()
+    batch.actions = torch.zeros_like(batch.actions)
+    batch.actions[..., 1] = 1.0
+    batch.actions[:, ::2] = torch.tensor([1.0, 0.0, 0.0])  # every other action is another one
+    agent(batch, log_step=False)
+    advantage = seen[-1]
+    assert (advantage[:, 1::2] == 0.0).all()
+    assert (advantage[:, ::2].abs() > 0.0).all()
+
+
+def test_multitask_advantage_and_gradient_are_those_of_plain_means():
+    """The exact zero changes nothing else: value and gradient of the policy's own actions are means over samples."""
+    agent = build(MultiTaskAgent, online_coeff=1.0)
+    batch = make_batch()
+    state = agent.traj_encoder(agent.tstep_encoder(batch.obs, batch.rl2s), batch.time_idxs)[0][
+        :, :-1
+    ].detach()
+    found = []
+    for plain in (False, True):
+        policy = agent._policy(agent.actor, state, batch.obs, slice(0, -1))
+        torch.manual_seed(5)
+        if plain:
+            expected = agent._expected_values(agent.critics, state, policy, 3, frozen=True)
+        else:
+            expected = agent._critic_pass(state, batch.actions, policy)[2]
+        gradient = torch.autograd.grad(expected.sum(), list(agent.actor.parameters()))
+        found.append([expected, *gradient])
+    assert any(g.abs().max() > 0 for g in found[0][1:])
+    for ours, means in zip(*found, strict=True):
+        torch.testing.assert_close(ours, means, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("cls", [Agent, MultiTaskAgent])
 def test_expected_value_is_the_mean_of_samples(cls):
     """K sampled actions count alike, before anything is taken over the critics."""

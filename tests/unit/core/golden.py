@@ -49,7 +49,6 @@ _MULTITASK = {
     "MultiTaskAgent.num_critics": 2,
     "NCriticsTwoHot.d_hidden": 16,
     "NCriticsTwoHot.output_bins": 32,
-    "MultiTaskAgent.fbc_filter_func": "@exp_filter",
 }
 _CONTINUOUS = {"Multigammas.continuous": [0.9]}
 
