@@ -16,7 +16,7 @@ DEV  := requirements/dev
 OTHERS := $(filter-out core,$(patsubst containers/%/requirements.in,%,$(wildcard containers/*/requirements.in)))
 FAMILIES ?= $(OTHERS)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-        --generate-hashes --override requirements/no-torch.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+        --generate-hashes --emit-build-options --override requirements/no-torch.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 define HELP
 make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ARGS="--dry-run"
@@ -95,13 +95,16 @@ $(VENV)/run.stamp: $(PIPE).lock requirements/torch.txt pyproject.toml | $(BIN)/p
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The same for a family: all that its lock has, whatever the core has.
+# The same for a family: all that its lock has, whatever the core has. Its own setuptools comes first and
+# builds what has no wheel (a lock says so with --no-binary).
 FAMILY_PIP = .venv-$*/bin/pip --quiet --disable-pip-version-check --no-input install
 .venv-%/stamp: containers/%/requirements.lock requirements/torch.txt pyproject.toml | $(VENV)/run.stamp
 	@echo "Installing the family $* into .venv-$*: once, a few minutes"
 	$(BIN)/python -m venv .venv-$*
 	$(FAMILY_PIP) --no-deps --only-binary :all: -r requirements/torch.txt
-	$(FAMILY_PIP) $(WHEELS) -r $<
+	awk '/^[^ ]/ { mine = /^setuptools==/ } mine' $< > .venv-$*/builder.txt
+	$(FAMILY_PIP) $(WHEELS) -r .venv-$*/builder.txt
+	$(FAMILY_PIP) $(WHEELS) --no-build-isolation --use-pep517 -r $<
 	$(FAMILY_PIP) --only-binary :all: -r requirements/torch.txt
 	$(FAMILY_PIP) --no-deps --no-build-isolation -e .
 	@touch $@

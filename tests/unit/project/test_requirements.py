@@ -22,7 +22,8 @@ ALL_LOCKS = [*LOCKS, *(family / "requirements.lock" for family in FAMILIES)]
 
 def pins(lock: Path) -> dict[str, tuple[str, str]]:
     """name -> (version with its marker, hashes) of every requirement in a lock."""
-    text = re.sub(r"^\s*#.*$", "", lock.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    # Lines of options say what is built from its source; the hashes hold for that as well.
+    text = re.sub(r"^\s*(#|--no-binary ).*$", "", lock.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     found = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         requirement, _, hashes = line.partition("--hash=")
@@ -35,7 +36,7 @@ def pins(lock: Path) -> dict[str, tuple[str, str]]:
 def wanted(*lists: str) -> set[str]:
     """Names in the hand-written lists."""
     lines = [line for name in lists for line in (ROOT / name).read_text().splitlines()]
-    return {re.split(r"[=<>\[ ]", line)[0] for line in lines if line and not line.startswith("#")}
+    return {re.split(r"[=<>\[ ]", line)[0] for line in lines if line and not line.startswith(("#", "--"))}
 
 
 @pytest.mark.parametrize("lock", ALL_LOCKS, ids=lambda path: path.parent.name + "/" + path.name)
