@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amago.errors import AmagoError, ConfigurationError
+from amago_suite import gpus
 from amago_suite.cell import Cell
 from amago_suite.engines import engine
 from amago_suite.engines.settings import HOST, Settings, from_config, from_environment
@@ -50,6 +51,7 @@ def load_grid(config: Mapping[str, Any], *, main: bool, deployment: Collection[A
         allow_imports(bool(config.get("allow_imports", False)))
         settings = from_config(config)
         settings.export()
+        gpus.set_share(config.get("gpus_per_cell"))
         suite = str(config.get("suite", DEFAULT_SUITE))
         smoke = bool(config.get("smoke", False))
         results = Path(config.get("results", RESULTS))

@@ -65,11 +65,22 @@ def share(gpus: int = 0) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not (0.01 <= value <= 1 or (value == int(value) and 1 <= value <= 64)):
+    if not (0.01 <= value <= 1 or (value.is_integer() and 1 <= value <= 64)):
         raise ConfigurationError(
             f"gpus_per_cell is {text!r}: a whole number of GPUs (1, 2 ...), or a part of one from 0.01 up (0.5, 0.25 ...)"
         )
     return value
+
+
+def set_share(gpus_per_cell: float | None) -> None:
+    """Set what `share` gives for this process and those that it starts; None leaves it as it is.
+
+    Raises:
+        ConfigurationError: neither a whole number nor a part of one.
+    """
+    if gpus_per_cell is not None:
+        os.environ[SHARE_VARIABLE] = str(gpus_per_cell)
+        share()
 
 
 def devices() -> list[str]:
