@@ -1,5 +1,7 @@
 # Only complete tables are outputs. Partial ones are written by `onerror` to another folder: here
 # they would count as done, and failed cells would never be tried again.
+#
+# `snakemake --report FILE.html` (or .zip) collects what is flagged here, with its caption.
 
 
 rule tables:
@@ -9,14 +11,51 @@ rule tables:
         provenances=[cell.provenance for cell in GRID],
     output:
         episodes=dag.pattern(GRID, "tables", "episodes.parquet"),
-        runs=dag.pattern(GRID, "tables", "runs.csv"),
-        scores=dag.pattern(GRID, "tables", "scores.csv"),
-        aggregate=dag.pattern(GRID, "tables", "aggregate.csv"),
-        comparisons=dag.pattern(GRID, "tables", "comparisons.csv"),
-        costs=dag.pattern(GRID, "tables", "costs.csv"),
+        runs=report(
+            dag.pattern(GRID, "tables", "runs.csv"),
+            caption="../report/runs.rst",
+            category="Tables",
+            labels={"table": "runs"},
+        ),
+        scores=report(
+            dag.pattern(GRID, "tables", "scores.csv"),
+            caption="../report/scores.rst",
+            category="Tables",
+            labels={"table": "scores"},
+        ),
+        aggregate=report(
+            dag.pattern(GRID, "tables", "aggregate.csv"),
+            caption="../report/aggregate.rst",
+            category="Tables",
+            labels={"table": "across environments"},
+        ),
+        comparisons=report(
+            dag.pattern(GRID, "tables", "comparisons.csv"),
+            caption="../report/comparisons.rst",
+            category="Tables",
+            labels={"table": "comparisons"},
+        ),
+        costs=report(
+            dag.pattern(GRID, "tables", "costs.csv"),
+            caption="../report/costs.rst",
+            category="Tables",
+            labels={"table": "costs"},
+        ),
         missing=dag.pattern(GRID, "tables", "missing.csv"),
         markdown=dag.pattern(GRID, "tables", "scores.md"),
-        report=dag.pattern(GRID, "report.html"),
+        report=report(
+            dag.pattern(GRID, "report.html"),
+            caption="../report/report.rst",
+            category="Report",
+            labels={"page": "report"},
+        ),
+        figures=report(
+            directory(dag.pattern(GRID, "report")),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
     log:
         dag.pattern(GRID, "logs", "tables.log"),
     params:
