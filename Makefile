@@ -1,6 +1,7 @@
 # What a person would type. `make` alone lists it.
 PYTHON ?= python3
 SUITE  ?= quick
+ENGINE ?=
 ARGS   ?=
 
 VENV := .venv
@@ -19,7 +20,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-s
         --generate-hashes --emit-build-options --override requirements/no-torch.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 define HELP
-make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ARGS="--dry-run"
+make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ENGINE=docker ARGS="--dry-run"
 make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
 make family-NAME    build .venv-NAME, for the environments of another family: $(OTHERS)
 make test-families  build them, then train and check environments of each        FAMILIES="jax offline"
@@ -39,7 +40,7 @@ help:
 	@: $(info $(HELP))
 
 run: $(VENV)/run.stamp
-	$(BIN)/amago-suite run $(SUITE) $(ARGS)
+	$(BIN)/amago-suite run $(SUITE) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 test: $(VENV)/dev.stamp
 	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 $(ARGS)

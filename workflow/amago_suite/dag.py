@@ -19,6 +19,7 @@ from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan, read_plan
 from amago_suite.identity import digest
 from amago_suite.images import prepare as prepare_images
+from amago_suite.images import resolve, sif_path
 from amago_suite.imports import allow_imports
 from amago_suite.ownership import clear_owner, write_owner
 from amago_suite.paths import RESULTS, shown
@@ -57,14 +58,17 @@ def load_grid(config: Mapping[str, Any], *, main: bool, deployment: Collection[A
         results = Path(config.get("results", RESULTS))
         if main:
             os.environ[MAIN_VARIABLE] = str(os.getpid())
-            check_engine(settings, deployment)
+            check_engine(settings)
         if main and PLAN_VARIABLE in os.environ:
-            return read_plan(Path(os.environ[PLAN_VARIABLE]))
+            grid = read_plan(Path(os.environ[PLAN_VARIABLE]))
+            check_deployment(grid, settings, deployment)
+            return grid
         if not main:
             name = f"{Path(suite).stem}-smoke" if smoke else Path(suite).stem
             return read_plan(results / name / "plan.json")
         grid = plan(suite, smoke=smoke, results=results)
         check_results(grid)
+        check_deployment(grid, settings, deployment)
         return grid
     except AmagoError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -78,20 +82,35 @@ def use_executors(grid: Grid) -> None:
     slurm.use_with(grid)
 
 
-def check_engine(settings: Settings, deployment: Collection[Any] = ()) -> None:
+def check_engine(settings: Settings) -> None:
     """Find out what would stop every job.
 
     Raises:
-        ConfigurationError: no such engine here, a secret that is not set, or a container in a container.
+        ConfigurationError: no such engine here, or a secret that is not set.
     """
-    asked = [method for method in deployment if str(method).lower().endswith("apptainer")]
-    if asked and settings.engine != HOST:
-        raise ConfigurationError(
-            f"--sdm apptainer already puts every job into a container; leave it out with --engine {settings.engine}, "
-            f"or leave out the engine"
-        )
     settings.check()
     engine(settings.engine).check()
+
+
+def check_deployment(grid: Grid, settings: Settings, deployment: Collection[Any]) -> None:
+    """The same where Snakemake itself puts every job into a container (``--sdm apptainer``).
+
+    Raises:
+        ConfigurationError: our own engine would put another one inside, or there is no image.
+    """
+    if not any(str(method).lower().endswith("apptainer") for method in deployment):
+        return
+    if settings.engine != HOST:
+        raise ConfigurationError(
+            f"--sdm apptainer puts every job into a container already; leave it out, or the engine {settings.engine}"
+        )
+    for family in sorted({cell.family for cell in grid}):
+        resolve("apptainer", family)
+
+
+def image_file(cell: Cell) -> str:
+    """The cell's image as a file: its family's .sif."""
+    return str(sif_path(cell.family))
 
 
 def reader(grid: Grid) -> Callable[[Callable[[Cell], Any]], Callable[[Any], Any]]:

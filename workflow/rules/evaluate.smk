@@ -21,5 +21,8 @@ rule evaluate:
     params:
         folder=subpath(output.episodes, parent=True),
         evaluation_hash=of(lambda cell: cell.evaluation_hash),
+    # For Snakemake's own --sdm apptainer. Without that, a job's container is --engine's affair.
+    container:
+        of(dag.image_file)
     shell:
         "exec amago-suite evaluate {params.folder:q} --mem-mb {resources.mem_mb} --parent $PPID --log {log:q} > {log:q} 2>&1"

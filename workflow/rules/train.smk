@@ -24,5 +24,8 @@ rule train:
         # so that a comment in one of them does not.
         train_hash=of(lambda cell: cell.train_hash),
         epochs=of(lambda cell: cell.budget_epochs),
+    # For Snakemake's own --sdm apptainer. Without that, a job's container is --engine's affair.
+    container:
+        of(dag.image_file)
     shell:
         "exec amago-suite train {params.folder:q} --mem-mb {resources.mem_mb} --parent $PPID --log {log:q} > {log:q} 2>&1"
