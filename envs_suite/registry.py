@@ -10,6 +10,7 @@ import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from amago.errors import ConfigurationError
@@ -36,6 +37,7 @@ class Param:
         default: also fixes the type: bool, int, float or str.
         low, high: allowed range of a number, both ends included.
         choices: allowed values of a string.
+        free: a string may be anything (a path, say).
         doc: one sentence, with units.
     """
 
@@ -44,6 +46,7 @@ class Param:
     low: float = 0
     high: float = _MAX_INT
     choices: tuple[str, ...] = ()
+    free: bool = False
 
     @property
     def allowed(self) -> str:
@@ -51,7 +54,7 @@ class Param:
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, str):
-            return "one of " + ", ".join(self.choices)
+            return "a text" if self.free else "one of " + ", ".join(self.choices)
         kind = "an integer" if isinstance(self.default, int) else "a number"
         return f"{kind} from {self.low:g} to {self.high:g}"
 
@@ -60,7 +63,7 @@ class Param:
         if isinstance(self.default, bool):
             return isinstance(value, bool)
         if isinstance(self.default, str):
-            return value in self.choices
+            return isinstance(value, str) and (self.free or value in self.choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         if isinstance(self.default, int) and not isinstance(value, int):
@@ -119,7 +122,7 @@ class Published:
 
 
 def _unlimited(params: Params) -> None:
-    """No relation between parameters to check."""
+    """Nothing to check."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,8 @@ class EnvSpec:
         samples_tasks: each episode draws a task, and those of the "eval" split never occur in "train".
         vectorised: ``make`` accepts ``num_envs > 1``.
         licence: of what this entry installs or is.
+        check_files: raises ConfigurationError where a file that these parameters need is missing.
+        data: writes finished episodes to learn from, in the agent's format, into a folder.
         requires: modules that must be importable; the family's lock brings them.
     """
 
@@ -158,6 +163,8 @@ class EnvSpec:
     yardsticks: Mapping[str, Measured] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     requires: tuple[str, ...] = ()
+    check_files: Callable[[Params], None] = _unlimited
+    data: Callable[[Params, Path], None] | None = None
 
     @property
     def install(self) -> str:
@@ -238,7 +245,10 @@ _CATALOGUES = (
     "catalogue",
     "catalogue_alchemy",
     "catalogue_control",
+    "catalogue_jax",
+    "catalogue_metaworld",
     "catalogue_minigrid",
+    "catalogue_offline",
     "catalogue_popgym",
 )
 

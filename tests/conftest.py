@@ -98,6 +98,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail, do not skip, tests of this mark that cannot run here (repeatable)",
     )
 
+    group.addoption(
+        "--family",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only these families in tests/families (repeatable; default: all)",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     known = {line.split(":")[0] for line in config.getini("markers")}

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The run's folder inside ``state/``.
 RUN_NAME = "run"
+#: The replay's folder inside ``state/``.
+REPLAY_NAME = "replay"
 
 
 def apply_gin(cell: Cell, extra: str = "") -> None:
@@ -58,6 +60,20 @@ def environment_maker(cell: Cell, split: str, actors: int) -> Callable[[], AMAGO
     return lambda: spec.make(cell.env_params, num_envs=count, split=split, name=cell.environment)  # type: ignore[arg-type]
 
 
+def provide_data(cell: Cell, state: Path) -> None:
+    """Put the finished episodes that the environment begins with, if any, where its replay keeps them.
+
+    Raises:
+        ConfigurationError: the data are missing, or are not this environment's.
+    """
+    import envs_suite
+
+    spec = envs_suite.get(cell.env_id)
+    folder = state / REPLAY_NAME / "buffer" / "protected"
+    if spec.data is not None and not any(folder.glob("*.safetensors")):
+        spec.data(cell.env_params, folder)
+
+
 def build_experiment(
     cell: Cell,
     *,
@@ -93,7 +109,7 @@ def build_experiment(
     return Experiment(
         run_name=RUN_NAME,
         ckpt_base_dir=state,
-        dataset=DiskTrajDataset(dset_root=state, dset_name="replay"),
+        dataset=DiskTrajDataset(dset_root=state, dset_name=REPLAY_NAME),
         make_train_env=environment_maker(cell, "train", actors),
         make_val_env=environment_maker(cell, "eval" if spec.samples_tasks else "train", actors),
         env_mode="vectorized" if spec.vectorised else "sync",

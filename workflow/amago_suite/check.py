@@ -87,7 +87,7 @@ def check_cell(cell: Cell, horizon: int) -> Checked:
         cell: any of its cells.
         horizon: longest episode; so many steps are collected, so that there is something to learn from.
     """
-    from amago_suite.build import apply_gin, build_experiment
+    from amago_suite.build import apply_gin, build_experiment, provide_data
 
     began = time.monotonic()
     parameters = None
@@ -95,6 +95,7 @@ def check_cell(cell: Cell, horizon: int) -> Checked:
     with tempfile.TemporaryDirectory(prefix="amago-check-") as work:
         try:
             apply_gin(cell, f"{_TINY}Experiment.train_timesteps_per_epoch = {min(horizon, 64)}\n")
+            provide_data(cell, Path(work))
             once = replace(cell, segment_epochs=1)
             experiment = build_experiment(once, state=Path(work), log_dir=Path(work), epochs=1)
             experiment.start()

@@ -12,11 +12,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from amago.errors import ConfigurationError
 from amago_suite.paths import ROOT
 from envs_suite.optional import CORE, install_command
+
+if TYPE_CHECKING:
+    from amago_suite.grid import Environment
 
 
 def environment_folder(family: str) -> Path:
@@ -51,13 +54,18 @@ def missing_families(needed: Iterable[tuple[str, str]]) -> list[str]:
     return found
 
 
-def check_families(needed: Iterable[tuple[str, str]], who: str) -> None:
-    """See that every family of a suite can be trained on this machine.
+def check_environments(environments: Iterable[Environment], who: str) -> None:
+    """See that every environment of a suite can be trained on this machine: its family, and the files it needs.
 
     Raises:
         ConfigurationError: one cannot; the line has the commands.
     """
-    missing = missing_families(needed)
+    import envs_suite
+
+    environments = list(environments)
+    for environment in environments:
+        envs_suite.get(environment.id).check_files(environment.params)
+    missing = missing_families((environment.family, environment.id) for environment in environments)
     if missing:
         commands = " && ".join(install_command(family) for family in missing)
         raise ConfigurationError(

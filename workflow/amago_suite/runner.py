@@ -20,7 +20,7 @@ from amago_suite.display import REFRESH, Display
 from amago_suite.engines import engine as find_engine
 from amago_suite.engines.settings import HOST, from_config
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
-from amago_suite.families import check_families
+from amago_suite.families import check_environments
 from amago_suite.freeing import anew_notice, to_train_anew
 from amago_suite.grid import Grid, plan
 from amago_suite.images import prepare as prepare_images
@@ -101,7 +101,7 @@ def run(
     if _NO_JOBS.intersection(options):
         return subprocess.run(command, check=False).returncode
     if settings.engine == HOST:
-        check_families(((e.family, e.id) for e in grid.environments), shown(grid.file))
+        check_environments(grid.environments, shown(grid.file))
     check_engine(settings)
     settings.export()
     prepare_images(grid, settings.engine, lambda line: console.print(line, markup=False))

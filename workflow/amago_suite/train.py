@@ -200,12 +200,13 @@ class _Attempt:
 
     def train(self) -> str | None:
         """Train to the budget. Returns why the run diverged, if it did."""
-        from amago_suite.build import RUN_NAME, apply_gin, build_experiment
+        from amago_suite.build import RUN_NAME, apply_gin, build_experiment, provide_data
         from amago_suite.process import prepare_process
 
         cell = self.cell
         prepare_process(cell)
         apply_gin(cell)
+        provide_data(cell, cell.state)
         self.experiment = experiment = build_experiment(
             cell, state=cell.state, log_dir=cell.folder, resume="auto", on_epoch_end=self.say
         )

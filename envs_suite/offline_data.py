@@ -1,0 +1,230 @@
+"""Finished episodes to learn from: read from Minari's and D4RL's files, or played by the policies below.
+
+Both are HDF5. Minari's (``main_data.hdf5`` of a data set, or the data set's folder) has a group for every episode;
+D4RL's has flat arrays with ``terminals`` and ``timeouts``. What was read or played becomes one file of the agent's
+own format, which its replay keeps for ever beside what the run itself collects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+
+from amago.errors import ConfigurationError
+from envs_suite.optional import need
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+#: Episodes that are not in a file: what plays them. "mixed" takes turns.
+PLAYED = ("random", "skilled", "mixed")
+#: Episodes that are played, and the seed of the first one.
+EPISODES, FIRST_SEED = 100, 20240229
+#: The file in the agent's format.
+SHARD = "offline.safetensors"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """T transitions: observations (T + 1, ...) and actions as the environment's own, rewards and ends (T,)."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def data_file(data: str) -> Path:
+    """The HDF5 file that a user means: itself, or the one of a Minari data set's folder.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    path = Path(data).expanduser()
+    for found in (path, path / "data" / "main_data.hdf5", path / "main_data.hdf5"):
+        if found.is_file():
+            return found
+    raise ConfigurationError(
+        f"there is no data file {data!r} (looked in {path.absolute().parent}); name an HDF5 file of D4RL, the folder or "
+        f"main_data.hdf5 of a Minari data set, or one of {', '.join(PLAYED)}"
+    )
+
+
+def read_episodes(path: Path) -> list[Episode]:
+    """All episodes of a Minari or D4RL file.
+
+    Raises:
+        ConfigurationError: not such a file, or its arrays do not fit together.
+    """
+    h5py = need("h5py", f"the data file {path}", "offline")
+    try:
+        with h5py.File(path, "r") as file:
+            if "episode_0" in file:
+                groups = sorted((k for k in file if k.startswith("episode_")), key=lambda k: int(k[8:]))
+                episodes = [_minari_episode(file[name]) for name in groups]
+            elif {"observations", "actions", "rewards", "terminals"} <= file.keys():
+                episodes = list(
+                    _d4rl_episodes({k: file[k][()] for k in file if isinstance(file[k], h5py.Dataset)})
+                )
+            else:
+                raise ConfigurationError(
+                    f"{path}: neither Minari's format (groups episode_0, ...) nor D4RL's (observations, actions, "
+                    f"rewards, terminals); it has {', '.join(sorted(file)[:5]) or 'nothing'}"
+                )
+    except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise ConfigurationError(
+            f"{path}: not a readable data file ({str(error).splitlines()[0]})"
+        ) from error
+    whole = [episode for episode in episodes if len(episode.rewards)]
+    if not whole:
+        raise ConfigurationError(f"{path}: holds no episode")
+    return whole
+
+
+def _minari_episode(group: Any) -> Episode:
+    if not hasattr(group["observations"], "shape"):
+        raise ValueError("observations of several arrays are not supported")
+    return _episode(
+        group["observations"][()], group["actions"][()], group["rewards"][()], group["terminations"][()]
+    )
+
+
+def _d4rl_episodes(arrays: dict[str, np.ndarray]) -> Iterator[Episode]:
+    """D4RL has no last observation of an episode, unless it stores the next ones too."""
+    ends = np.asarray(arrays["terminals"], dtype=bool) | np.asarray(
+        arrays.get("timeouts", np.zeros(len(arrays["terminals"]))), dtype=bool
+    )
+    following = arrays.get("next_observations")
+    begin = 0
+    for end in [*np.flatnonzero(ends).tolist(), len(ends) - 1]:
+        stop = end + 1
+        if stop <= begin:
+            continue
+        observations, last = arrays["observations"][begin:stop], stop
+        if following is not None:
+            observations = np.concatenate([observations, following[end : end + 1]])
+        elif arrays["terminals"][end]:
+            # What a terminal state looks like plays no part in learning: nothing is expected of it.
+            observations = np.concatenate([observations, observations[-1:]])
+        else:
+            last = end  # the last transition leads to an observation that is not stored
+        chosen = slice(begin, last)
+        yield _episode(
+            observations, arrays["actions"][chosen], arrays["rewards"][chosen], arrays["terminals"][chosen]
+        )
+        begin = stop
+
+
+def _episode(observations: Any, actions: Any, rewards: Any, terminations: Any) -> Episode:
+    observations, actions = np.asarray(observations), np.asarray(actions)
+    rewards = np.asarray(rewards, dtype=np.float32).reshape(-1)
+    if not len(observations) == len(actions) + 1 == len(rewards) + 1:
+        raise ValueError(
+            f"an episode of {len(observations)} observations, {len(actions)} actions and {len(rewards)} rewards"
+        )
+    return Episode(observations, actions, rewards, bool(len(terminations) and np.asarray(terminations)[-1]))
+
+
+# -- playing -----------------------------------------------------------------------------------------
+
+
+def swing_up(obs: np.ndarray) -> np.ndarray:
+    """Pendulum: pump energy until it is upright, then hold it there."""
+    cosine, sine, speed = (float(x) for x in obs)
+    angle = np.arctan2(sine, cosine)
+    if cosine > 0.9:
+        torque = -(12.0 * angle + 3.0 * speed)
+    else:
+        missing = 10.0 - (speed**2 / 6 + 5.0 * cosine + 5.0)
+        torque = 2.0 * np.sign(speed if speed else 1.0) * np.sign(missing)
+    return np.array([np.clip(torque, -2.0, 2.0)], dtype=np.float32)
+
+
+def balance(obs: np.ndarray) -> np.int64:
+    """CartPole: push towards where the pole and, a little, the cart are leaning."""
+    position, velocity, angle, spin = (float(x) for x in obs)
+    return np.int64(angle + 0.4 * spin + 0.05 * position + 0.1 * velocity > 0)
+
+
+SKILLED: dict[str, Callable[[np.ndarray], Any]] = {"Pendulum-v1": swing_up, "CartPole-v1": balance}
+
+
+def play_episodes(env: gym.Env, gym_id: str, how: str, episodes: int = EPISODES) -> list[Episode]:
+    """Episodes of a policy that is written, not trained; always the same ones."""
+    rng = np.random.default_rng(FIRST_SEED)
+    space = env.action_space
+    played = []
+    for number in range(episodes):
+        skilled = how == "skilled" or (how == "mixed" and number % 2 == 1)
+        obs, _ = env.reset(seed=FIRST_SEED + number)
+        observations, actions, rewards = [obs], [], []
+        terminated = truncated = False
+        while not (terminated or truncated):
+            if skilled:
+                action = SKILLED[gym_id](obs)
+            elif isinstance(space, spaces.Discrete):
+                action = rng.integers(space.n)
+            else:
+                assert isinstance(space, spaces.Box)
+                action = rng.uniform(space.low, space.high).astype(space.dtype)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            observations.append(obs)
+            actions.append(action)
+            rewards.append(reward)
+        played.append(_episode(np.stack(observations), np.stack(actions), rewards, [terminated]))
+    return played
+
+
+# -- into the agent's format ---------------------------------------------------------------------------
+
+
+def write_shard_of(episodes: list[Episode], env: gym.Env, folder: Path, name: str) -> Path:
+    """One file of the agent's format with all episodes, in ``folder``.
+
+    Raises:
+        ConfigurationError: observations or actions are not those of ``env``.
+    """
+    from amago.storage import ActionFormat, Rows, write_shard
+
+    observed, acting = env.observation_space.shape or (), env.action_space
+    discrete = isinstance(acting, spaces.Discrete)
+    size = int(acting.n) if isinstance(acting, spaces.Discrete) else int(np.prod(acting.shape or ()))
+    trajectories = []
+    for episode in episodes:
+        actions = episode.actions.reshape(len(episode.actions), -1)
+        width = 1 if discrete else size
+        if episode.observations.shape[1:] != observed or actions.shape[1] != width:
+            raise ConfigurationError(
+                f"{name}: observations of shape {episode.observations.shape[1:]} and {actions.shape[1]} numbers an action "
+                f"are not those of {env.spec.id if env.spec else env} ({observed} and {width})"
+            )
+        if isinstance(acting, spaces.Discrete):
+            actions = actions.astype(np.int64) - int(acting.start)
+        else:
+            assert isinstance(acting, spaces.Box)
+            low, high = acting.low.reshape(-1), acting.high.reshape(-1)
+            actions = np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0).astype(np.float32)
+        steps = len(actions)
+        dones = np.zeros(steps + 1, dtype=bool)
+        dones[-1] = episode.terminated
+        trajectories.append(
+            Rows(
+                obs={"observation": episode.observations.astype(np.float32)},
+                actions=np.concatenate([np.zeros_like(actions[:1]), actions]),
+                rewards=np.concatenate([np.zeros(1, np.float32), episode.rewards]),
+                dones=dones,
+                time_idxs=np.arange(steps + 1, dtype=np.int64),
+            )
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SHARD
+    write_shard(path, trajectories, [name] * len(trajectories), ActionFormat(discrete, size))
+    return path

@@ -1,0 +1,129 @@
+"""Run by a family's own Python: the checks of every environment of that family.
+
+    .venv-jax/bin/python tests/families/in_family.py jax
+
+Prints one JSON object: id -> None, or what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+
+import numpy as np
+
+import envs_suite
+from amago.envs import AMAGOEnv
+from envs_suite.registry import EnvSpec
+
+STEPS = 1000
+
+
+def actions(env: AMAGOEnv, rng: np.random.Generator) -> np.ndarray:
+    """Uniform actions for all instances."""
+    n = env.batched_envs
+    if env.discrete:
+        return rng.integers(env.action_size, size=(n, 1))
+    if env.multibinary:
+        return rng.integers(2, size=(n, env.action_size))
+    return rng.uniform(-1, 1, size=(n, env.action_size)).astype(np.float32)
+
+
+def play(env: AMAGOEnv, seed: int, steps: int, task: int | None = None) -> list[np.ndarray]:
+    """Everything that is seen in ``steps`` steps from a seeded reset, with resets of what ends."""
+    rng = np.random.default_rng(seed)
+    n = env.batched_envs
+    options = None if task is None else {"task_index": np.full(n, task)}
+    obs, _ = env.reset(seed=[seed + i for i in range(n)], options=options)
+    seen = [np.concatenate([np.ravel(v) for v in obs.values()])]
+    for _ in range(steps):
+        obs, reward, terminated, truncated, _ = env.step(actions(env, rng))
+        seen.append(np.concatenate([*(np.ravel(v) for v in obs.values()), reward, terminated, truncated]))
+        over = np.asarray(terminated | truncated)
+        if over.all():
+            env.reset()
+        elif over.any():
+            env.reset(options={"reset_mask": over})
+    return seen
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def check_random_steps(spec: EnvSpec, env: AMAGOEnv) -> None:
+    """1,000 steps: spaces hold what comes out, episodes end within the horizon and log the score's metric."""
+    n = env.batched_envs
+    rng = np.random.default_rng(0)
+    obs, _ = env.reset(seed=list(range(n)))
+    horizon = spec.horizon()
+    length = np.zeros(n, dtype=int)
+    ended = 0
+    steps = 0
+    while steps < STEPS or (not ended and steps <= horizon):
+        steps += 1
+        for key, space in env.observation_space.spaces.items():
+            for row in obs[key]:
+                assert space.contains(row), f"{key} is not in {space}"
+        obs, reward, terminated, truncated, info = env.step(actions(env, rng))
+        assert np.isfinite(reward).all(), "a reward is not finite"
+        length += 1
+        assert (length <= horizon).all(), f"an episode is longer than the horizon of {horizon}"
+        over = np.asarray(terminated | truncated)
+        if over.any():
+            ended += int(over.sum())
+            if spec.score.metric != "return":
+                assert f"AMAGO_LOG_METRIC {spec.score.metric}" in info, f"{spec.score.metric} is not logged"
+            length[over] = 0
+            obs, _ = env.reset(**({"options": {"reset_mask": over}} if not over.all() else {}))
+    assert ended, f"no episode ended within the horizon of {horizon}"
+
+
+def check_one(spec: EnvSpec) -> None:
+    """All checks of one entry.
+
+    Raises:
+        AssertionError: what is wrong.
+    """
+    n = 3 if spec.vectorised else 1
+    env = spec.make(num_envs=n)
+    assert (env.batched_envs, env.env_name) == (n, spec.id)
+    check_random_steps(spec, env)
+    first = play(env, 5, 60)
+    assert same(first, play(env, 5, 60)), "one seed gives two episodes in a used environment"
+    assert same(first, play(spec.make(num_envs=n), 5, 60)), (
+        "one seed gives two episodes in a fresh environment"
+    )
+    if spec.vectorised:
+        alone = play(spec.make(num_envs=1), 5, 0)
+        assert np.array_equal(alone[0], first[0][: len(alone[0])]), (
+            "an episode depends on who plays beside it"
+        )
+        rows = first[0].reshape(n, -1)
+        assert len(rows) == n
+    if spec.samples_tasks:
+        evaluation = spec.make(num_envs=n, split="eval")
+        assert same(
+            play(evaluation, 1, 30, task=3), play(spec.make(num_envs=n, split="eval"), 1, 30, task=3)
+        ), "an evaluation task differs between two environments"
+    env.close()
+
+
+def main(family: str) -> None:
+    found: dict[str, str | None] = {}
+    for env_id in envs_suite.ids():
+        spec = envs_suite.get(env_id)
+        if spec.family != family:
+            continue
+        found[env_id] = None
+        try:
+            check_one(spec)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            found[env_id] = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
