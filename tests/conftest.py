@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,24 +52,27 @@ def _missing_slurm() -> str | None:
     return missing_here()
 
 
-def _answers(command: list[str], hint: str) -> str | None:
-    """None when the command exits with 0, otherwise what is missing, in one line."""
-    path = shutil.which(command[0])
-    if path is None:
-        return f"{command[0]} is not installed ({hint})"
+def _missing_engine(name: str) -> str | None:
+    from amago.errors import ConfigurationError
+    from amago_suite.images import connect, run_apptainer
+
     try:
-        done = subprocess.run([path, *command[1:]], capture_output=True, text=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
-        return f"`{' '.join(command)}` does not answer ({hint})"
-    return None if done.returncode == 0 else f"`{' '.join(command)}` fails ({hint})"
+        if name == "apptainer":
+            run_apptainer("--version")
+        else:
+            connect(name).close()
+    except ConfigurationError as error:
+        return f"{error} (`make test-engines` sets one up on Debian)"
+    return None
 
 
 # mark -> a check that says in one line what is missing here, or None. The other marks need nothing.
 NEEDS: dict[str, Callable[[], str | None]] = {
     "browser": _missing_chromium,
     "gpu": _missing_gpu,
-    "docker": lambda: _answers(["docker", "info"], "start a Docker engine"),
-    "apptainer": lambda: _answers(["apptainer", "--version"], "install Apptainer"),
+    "docker": lambda: _missing_engine("docker"),
+    "podman": lambda: _missing_engine("podman"),
+    "apptainer": lambda: _missing_engine("apptainer"),
     "slurm": _missing_slurm,
 }
 

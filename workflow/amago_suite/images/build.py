@@ -16,10 +16,10 @@ from typing import IO, TYPE_CHECKING
 
 from amago import TRAINING_VERSION
 from amago.errors import AmagoError, ConfigurationError
+from amago_suite.images.contents import DOCKERFILE, built_name, check_family, host_variant, lock_hash, pin
 from amago_suite.images.daemon import connect
-from amago_suite.images.families import DOCKERFILE, check_family, host_variant, lock_hash, pin
+from amago_suite.images.finding import resolve
 from amago_suite.images.image import Image
-from amago_suite.images.resolve import resolve
 from amago_suite.paths import ROOT, shown
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _build(
             fileobj=context,
             custom_context=True,
             dockerfile=str(DOCKERFILE.relative_to(ROOT)),
-            tag=f"amago-suite/{family}",
+            tag=built_name(family),
             buildargs=build_arguments(family, options),
             nocache=options.fresh,
             rm=True,

@@ -39,7 +39,7 @@ def build(
 ) -> None:
     """Build images once, for one engine (docker by default) or several; unchanged parts are not built again."""
     from amago_suite.images.build import VARIANTS, Options
-    from amago_suite.images.prepare import make_all
+    from amago_suite.images.preparing import make_all
 
     if variant is not None and variant not in VARIANTS:
         raise ConfigurationError(f"--variant is {variant!r}: {' or '.join(VARIANTS)}")
@@ -54,7 +54,7 @@ def build(
 @app.command("list")
 def list_(families: Families = None, engine: Engines = None, as_json: Json = False) -> None:
     """Which images there are, how large, and whether they fit this code."""
-    from amago_suite.images.resolve import ENGINES
+    from amago_suite.images.finding import ENGINES
 
     found = _look(families, engine, ENGINES)
     if as_json:
@@ -80,7 +80,7 @@ def list_(families: Families = None, engine: Engines = None, as_json: Json = Fal
 @app.command()
 def digest(families: Families = None, engine: Engines = None, as_json: Json = False) -> None:
     """The ids of images, as they stand in every run's provenance."""
-    from amago_suite.images.resolve import ENGINES
+    from amago_suite.images.finding import ENGINES
 
     ready = [row.image for row in _look(families, engine, ENGINES) if row.image is not None]
     if as_json:
@@ -103,7 +103,7 @@ def _look(families: list[str] | None, engines: list[str] | None, default: tuple[
 
 
 def _families(given: list[str] | None) -> list[str]:
-    from amago_suite.images.families import check_family, families
+    from amago_suite.images.contents import check_family, families
 
     for family in given or []:
         check_family(family)
@@ -111,7 +111,7 @@ def _families(given: list[str] | None) -> list[str]:
 
 
 def _engines(given: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    from amago_suite.images.resolve import check_engine
+    from amago_suite.images.finding import check_engine
 
     for engine in given or []:
         check_engine(engine)

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from amago.errors import ConfigurationError
+from amago_suite.images.contents import reference, sif_path
 from amago_suite.images.daemon import connect
-from amago_suite.images.families import reference, sif_path
+from amago_suite.images.finding import REVISION, resolve, sif_labels
 from amago_suite.images.image import Image, ImageMissing
-from amago_suite.images.resolve import REVISION, resolve, sif_labels
 from amago_suite.paths import shown
 
 READY, MISSING, OTHER, NO_ENGINE = "ready", "missing", "does not fit", "no engine"
@@ -55,7 +55,7 @@ def list_images(families: Iterable[str], engines: Iterable[str]) -> list[Listed]
 
 def _check_engine(engine: str) -> None:
     if engine == "apptainer":
-        from amago_suite.images.resolve import run_apptainer
+        from amago_suite.images.finding import run_apptainer
 
         run_apptainer("--version")
     else:

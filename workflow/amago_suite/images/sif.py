@@ -12,10 +12,10 @@ from typing import cast
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite.files import write_text
 from amago_suite.images.build import WORK, Say, failure
+from amago_suite.images.contents import sif_path
 from amago_suite.images.daemon import connect
-from amago_suite.images.families import sif_path
+from amago_suite.images.finding import IMAGE_ID, resolve, run_apptainer
 from amago_suite.images.image import Image
-from amago_suite.images.resolve import IMAGE_ID, resolve, run_apptainer
 from amago_suite.paths import shown
 
 

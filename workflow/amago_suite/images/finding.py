@@ -13,8 +13,8 @@ from amago import TRAINING_VERSION
 from amago.errors import ConfigurationError
 from amago.files import sha256
 from amago.registry import nearest
+from amago_suite.images.contents import check_family, lock_hash, pin, reference, sif_path
 from amago_suite.images.daemon import DAEMONS, connect
-from amago_suite.images.families import check_family, lock_hash, pin, reference, sif_path
 from amago_suite.images.image import Image, ImageMissing
 from amago_suite.paths import shown
 

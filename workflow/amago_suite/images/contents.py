@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from amago_suite.paths import ROOT, shown
 CONTAINERS = ROOT / "containers"
 DOCKERFILE = CONTAINERS / "Dockerfile"
 CORE = "core"
+#: What comes before a family in the names of built images.
+PREFIX_VARIABLE = "AMAGO_IMAGE_PREFIX"
 _LOCK = "requirements.lock"
 _PIN = "image.txt"
 
@@ -45,7 +48,12 @@ def lock_hash(family: str) -> str:
 
 def reference(family: str) -> str:
     """The name of the family's image: its pin where it has one, else the name that a build gives it."""
-    return pin(family) or f"amago-suite/{family}"
+    return pin(family) or built_name(family)
+
+
+def built_name(family: str) -> str:
+    """The name that a build gives: another prefix keeps two checkouts apart, or names a registry of yours."""
+    return f"{os.environ.get(PREFIX_VARIABLE) or 'amago-suite'}/{family}"
 
 
 def pin(family: str) -> str | None:

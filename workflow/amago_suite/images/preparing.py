@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from amago.errors import ConfigurationError
 from amago_suite.files import read_record, write_json
 from amago_suite.images.build import Options, Say, build, build_lock
-from amago_suite.images.families import check_family
+from amago_suite.images.contents import check_family
+from amago_suite.images.finding import resolve
 from amago_suite.images.image import Image, ImageMissing
-from amago_suite.images.resolve import resolve
 from amago_suite.images.sif import build_sif, copy_image
 from amago_suite.paths import shown
 
