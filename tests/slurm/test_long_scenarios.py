@@ -61,6 +61,17 @@ def test_a_node_is_set_down(lab: Lab, calm: Mapping[str, bytes]) -> None:
     assert len(lab.attempts()) == 2
 
 
+def test_requeued_by_slurm(lab: Lab, calm: Mapping[str, bytes]) -> None:
+    """SLURM takes a running job back into its queue: the same job goes on, and Snakemake waits for it."""
+    run = lab.start()
+    lab.trainer()
+    job = lab.job()
+    scontrol(lab, "requeue", job)
+    assert lab.end(run) == 0, lab.said()
+    lab.check(calm)
+    assert [a["job"] for a in lab.attempts()] == [job, job]
+
+
 def test_a_node_set_down_without_requeue(lab: Lab, calm: Mapping[str, bytes]) -> None:
     """Where the site forbids requeueing, NODE_FAIL ends the job, and another one goes on."""
     lab.settings["requeue"] = "false"

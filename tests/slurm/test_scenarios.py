@@ -81,8 +81,8 @@ def test_interrupted_and_started_again(lab: Lab, calm: Mapping[str, bytes]) -> N
     assert [a["reason"] for a in lab.attempts()] == ["interrupted", "interrupted", "finished"]
 
 
-def test_preempted_and_requeued(lab: Lab, calm: Mapping[str, bytes]) -> None:
-    """A more urgent job takes the node: checkpoint, requeue by SLURM, and on."""
+def test_preempted(lab: Lab, calm: Mapping[str, bytes]) -> None:
+    """A more urgent job takes the node: a checkpoint within the grace time, and on when there is room again."""
     lab.settings["partition"] = "spot"
     run = lab.start()
     lab.trainer()
