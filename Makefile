@@ -24,8 +24,8 @@ make run     set up, train and evaluate every cell of a suite, print its table  
 make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
 make family-NAME    build .venv-NAME, for the environments of another family: $(OTHERS)
 make test-families  build them, then train and check environments of each        FAMILIES="jax offline"
-make lint    check style, types and the workflow
 make test-slurm  every scenario on a SLURM cluster that is brought up here (Debian, root)
+make lint    check style, types and the workflow
 make torture kill small cells again and again, compare with one left alone       ARGS="--kills 30"
 make fuzz    feed 100,000 hostile files to every reader, print what came of them   ARGS="--only gin"
 make audit   compare the locks with known advisories, write an SBOM of each
@@ -34,7 +34,7 @@ make lock    resolve the locked requirements again                              
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test test-slurm family-NAME test-families lint torture fuzz audit bench lock clean
+.PHONY: help run test family-NAME test-families test-slurm lint torture fuzz audit bench lock clean
 
 help:
 	@: $(info $(HELP))
@@ -98,6 +98,8 @@ $(VENV)/run.stamp: $(PIPE).lock requirements/torch.txt pyproject.toml | $(BIN)/p
 
 # The same for a family: all that its lock has, whatever the core has. Its own setuptools comes first and
 # builds what has no wheel (a lock says so with --no-binary).
+# (Not to be deleted as a step on the way to family-NAME.)
+.PRECIOUS: .venv-%/stamp
 FAMILY_PIP = .venv-$*/bin/pip --quiet --disable-pip-version-check --no-input install
 .venv-%/stamp: containers/%/requirements.lock requirements/torch.txt pyproject.toml | $(VENV)/run.stamp
 	@echo "Installing the family $* into .venv-$*: once, a few minutes"

@@ -155,9 +155,23 @@ class _Planner:
     def setting(self, key: str, default: Any = None) -> Any:
         return self.smoke.get(key, self.content.get(key, default))
 
+    def entries(self, key: str) -> list[dict[str, Any]]:
+        """The suite's entries, each with a name; for the small size those that it keeps."""
+        entries = _entries(self.content[key], key)
+        kept = self.smoke.get(key)
+        if kept is None:
+            return entries
+        named = {entry["name"]: entry for entry in entries}
+        for name in kept:
+            if name not in named:
+                raise ConfigurationError(
+                    f"smoke.{key}: the suite has no {name!r}; {nearest(name, list(named))}"
+                )
+        return [named[name] for name in dict.fromkeys(kept)]
+
     def grid(self) -> Grid:
-        environment_entries = _entries(self.content["environments"], "environments")
-        architecture_entries = _entries(self.content["architectures"], "architectures")
+        environment_entries = self.entries("environments")
+        architecture_entries = self.entries("architectures")
         for entry in environment_entries:
             if entry["name"] in RESERVED_NAMES:
                 raise ConfigurationError(
