@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -349,26 +349,26 @@ def envs(
     import envs_suite
 
     if env_id is not None:
+        from amago_suite import environment_facts
+
         spec = envs_suite.get(env_id)
-        facts: dict[str, Any] = {
-            "id": spec.id,
-            "family": spec.family,
-            "description": spec.description,
-            "horizon": spec.horizon({}),
-            "score": f"{spec.score.metric}, {spec.score.direction} is better, {spec.score.low:g} to {spec.score.high:g}",
-            "bounds from": spec.score.source,
-            "licence": spec.licence,
-        }
         if as_json:
-            print_json({**facts, "params": spec.params})
+            print_json(environment_facts.as_json(spec))
             return
-        for key, value in facts.items():
-            print(f"{key:>12}  {value}")
+        told = environment_facts.facts(spec)
+        width = max(len(key) for key in told)
+        for key, value in told.items():
+            print(f"{key:>{width}}  {value}")
         if spec.parameters:
             print()
             print_table(
                 ["parameter", "default", "allowed", "meaning"],
                 [[name, str(p.default), p.allowed, p.doc] for name, p in spec.parameters.items()],
+            )
+        if spec.published:
+            print()
+            print_table(
+                ["published result", "metric", "value", "source"], environment_facts.published_rows(spec)
             )
         return
     specs = [envs_suite.get(name) for name in envs_suite.ids()]

@@ -1,0 +1,138 @@
+"""Data files: Minari's and D4RL's formats into the agent's. Runs in the family `offline`."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from amago_suite.families import environment_folder, python_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.family]
+
+MINARI = """
+import sys
+from pathlib import Path
+import gymnasium as gym, numpy as np
+from amago.loading import DiskTrajDataset
+from amago.storage import ActionFormat
+from envs_suite.offline_collect import collect
+from envs_suite.offline_data import data_file, play_episodes, read_episodes, write_shard_of
+
+work = Path(sys.argv[1])
+for gym_id, low in (("CartPole-v1", 150.0), ("Pendulum-v1", -400.0)):
+    file = collect(gym_id, "mixed", work / gym_id.lower(), episodes=8)
+    assert data_file(str(work / gym_id.lower())) == file
+    env = gym.make(gym_id)
+    played, read = play_episodes(env, gym_id, "mixed", 8), read_episodes(file)
+    assert len(read) == 8
+    for a, b in zip(played, read, strict=True):
+        for name in ("observations", "actions", "rewards"):
+            np.testing.assert_allclose(getattr(a, name).reshape(-1), getattr(b, name).reshape(-1), rtol=1e-6)
+        assert a.terminated == b.terminated
+    returns = [e.rewards.sum() for e in read]
+    assert np.mean(returns[1::2]) > max(low, np.mean(returns[::2])), returns
+    root = work / ("replay-" + gym_id)
+    write_shard_of(read, env, root / "replay" / "buffer" / "protected", "x")
+    dataset = DiskTrajDataset(root, "replay", dset_max_size=1)
+    dataset._protected = dataset._scan(dataset.protected_folder)
+    dataset._index()
+    assert len(dataset) == 8
+    for seed in range(20):
+        row = dataset.sample_random_trajectory(np.random.default_rng(seed))
+        match = [e for e in read if np.allclose(e.observations[0], row.obs["observation"][0])]
+        assert match and np.allclose(match[0].rewards, row.rews[:, 0])
+        one = match[0]
+        np.testing.assert_allclose(row.obs["observation"].numpy(), one.observations, rtol=1e-6)
+        assert row.dones[:-1].sum() == 0 and bool(row.dones[-1]) == one.terminated
+        if gym_id == "CartPole-v1":
+            assert (row.actions.argmax(-1).numpy() == one.actions.reshape(-1)).all()
+        else:
+            np.testing.assert_allclose(row.actions.numpy() * 2.0, one.actions, atol=1e-6)
+            assert abs(row.actions).max() <= 1.0
+"""
+
+D4RL = """
+import sys
+from pathlib import Path
+import h5py, numpy as np
+from envs_suite.offline_data import read_episodes
+
+work = Path(sys.argv[1])
+obs = np.arange(20, dtype=np.float32).reshape(10, 2)
+steps = np.arange(10)
+arrays = dict(observations=obs, actions=steps[:, None] * 1.0, rewards=steps * 1.0, terminals=steps == 2, timeouts=steps == 5)
+with h5py.File(work / "plain.hdf5", "w") as f:
+    for k, v in arrays.items():
+        f[k] = v
+a, b, c = read_episodes(work / "plain.hdf5")
+# Ends in a terminal state: every transition counts. Ends by time: the last one leads to what is not stored.
+assert (a.rewards.tolist(), a.terminated, len(a.observations)) == ([0, 1, 2], True, 4)
+assert (b.rewards.tolist(), b.terminated, len(b.observations)) == ([3, 4], False, 3)
+assert (c.rewards.tolist(), c.terminated) == ([6, 7, 8], False)
+assert (b.observations == obs[3:6]).all() and (c.observations == obs[6:]).all()
+with h5py.File(work / "next.hdf5", "w") as f:
+    for k, v in arrays.items():
+        f[k] = v
+    f["next_observations"] = obs + 2
+a, b, c = read_episodes(work / "next.hdf5")
+assert [len(e.rewards) for e in (a, b, c)] == [3, 3, 4]
+assert (b.observations[-1] == obs[5] + 2).all() and (a.observations[-1] == obs[2] + 2).all()
+"""
+
+BAD = """
+import sys
+from pathlib import Path
+import gymnasium as gym, h5py, numpy as np
+from amago.errors import ConfigurationError
+from envs_suite.offline_data import data_file, play_episodes, read_episodes, write_shard_of
+
+work = Path(sys.argv[1])
+
+def refused(call, *words):
+    try:
+        call()
+    except ConfigurationError as error:
+        assert "\\n" not in str(error) and all(w in str(error) for w in words), str(error)
+        return
+    raise AssertionError(words)
+
+refused(lambda: data_file(str(work / "none.hdf5")), "no data file", "none.hdf5")
+(work / "text.hdf5").write_text("not this")
+refused(lambda: read_episodes(work / "text.hdf5"), "text.hdf5", "not a readable data file")
+with h5py.File(work / "odd.hdf5", "w") as f:
+    f["things"] = np.zeros(3)
+refused(lambda: read_episodes(work / "odd.hdf5"), "odd.hdf5", "neither Minari's", "things")
+with h5py.File(work / "torn.hdf5", "w") as f:
+    g = f.create_group("episode_0")
+    g["observations"], g["actions"] = np.zeros((5, 2)), np.zeros((3, 1))
+    g["rewards"], g["terminations"] = np.zeros(4), np.zeros(4, bool)
+refused(lambda: read_episodes(work / "torn.hdf5"), "torn.hdf5", "5 observations, 3 actions")
+with h5py.File(work / "empty.hdf5", "w") as f:
+    for k in ("observations", "actions", "rewards", "terminals"):
+        f[k] = np.zeros((0, 1))
+refused(lambda: read_episodes(work / "empty.hdf5"), "empty.hdf5")
+episodes = play_episodes(gym.make("CartPole-v1"), "CartPole-v1", "random", 2)
+refused(lambda: write_shard_of(episodes, gym.make("Pendulum-v1"), work, "mine"), "mine", "Pendulum-v1")
+"""
+
+
+@pytest.mark.parametrize("code", [MINARI, D4RL, BAD], ids=["minari", "d4rl", "bad"])
+def test_data_files(code: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Guards the readers: what is written in either format comes back as the same transitions in the agent's own
+    (actions over [-1, 1], ends where they were), and what is no such file is one line that names it."""
+    wanted = request.config.getoption("family")
+    if wanted and "offline" not in wanted:
+        pytest.skip("left out by --family")
+    if not (environment_folder("offline") / "stamp").is_file():
+        if "family" in request.config.getoption("require"):
+            pytest.fail("needs the family offline: make family-offline", pytrace=False)
+        pytest.skip("needs the family offline: make family-offline")
+    done = subprocess.run(
+        [str(python_of("offline")), "-W", "ignore", "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
