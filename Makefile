@@ -30,11 +30,12 @@ make torture kill small cells again and again, compare with one left alone      
 make fuzz    feed 100,000 hostile files to every reader, print what came of them   ARGS="--only gin"
 make audit   compare the locks with known advisories, write an SBOM of each
 make bench   run the benchmarks: a table each, and JSON                          ARGS=learning
+make example run the suite of the docs and write its page
 make lock    resolve the locked requirements again                               ARGS=--upgrade
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test family-NAME test-families test-slurm lint torture fuzz audit bench lock clean
+.PHONY: help run test family-NAME test-families test-slurm lint torture fuzz audit bench example lock clean
 
 help:
 	@: $(info $(HELP))
@@ -72,6 +73,10 @@ audit: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks $(ARGS)
+
+example: $(VENV)/run.stamp
+	$(BIN)/amago-suite run example $(ARGS)
+	$(BIN)/python docs/example.py
 
 lock: $(VENV)/dev.stamp
 	$(LOCK) $(ARGS) $(AGENT).in $(CORE).in -o $(CORE).lock

@@ -98,7 +98,7 @@ def test_a_cell_folds_out_to_what_makes_it_again(page: Any) -> None:
     page.locator("summary", has_text="tmaze / rnn").click()
     run.locator("summary").click()
     text = run.inner_text()
-    assert "amago-suite train results/demo/tmaze/rnn/seed_2" in text
+    assert "demo.yaml results/demo/tmaze/rnn/seed_2/evaluation.json" in text
     assert "git checkout 0123456789abcdef" in text and "2.13.0+cpu" in text
     page.evaluate("location.hash = '#lake.ff.1'")
     page.wait_for_function("document.getElementById('lake.ff.1').open")

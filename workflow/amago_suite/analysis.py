@@ -235,9 +235,13 @@ def published(environment: Environment) -> tuple[Published, ...]:
         return ()
 
 
-def published_rows(grid: Grid) -> list[tuple[Environment, Published]]:
-    """All published numbers of a grid, in the order of the notes that explain them."""
-    return [(e, entry) for e in grid.environments for entry in published(e)]
+def published_marks(grid: Grid) -> dict[Published, list[Environment]]:
+    """Published numbers of a grid, each with its environments, in the order of the marks 1, 2, ... that tables use."""
+    marks: dict[Published, list[Environment]] = {}
+    for environment in grid.environments:
+        for entry in published(environment):
+            marks.setdefault(entry, []).append(environment)
+    return marks
 
 
 def _published_text(environment: Environment, architecture: str, kind: str) -> str | None:

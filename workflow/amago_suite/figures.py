@@ -169,7 +169,7 @@ def draw_improvement(rows: Sequence[Row], pdf: bool = True) -> Drawing | None:
     if not shown:
         return None
     with matplotlib.rc_context({**_STYLE, "axes.titleweight": "bold"}):
-        figure, axes = _axes(4.6, 1.0 + 0.3 * len(shown))
+        figure, axes = _axes(5.2, 1.0 + 0.3 * len(shown))
         for i, row in enumerate(shown):
             low, high = row["improvement_low"], row["improvement_high"]
             if low is not None and np.isfinite(low):
@@ -183,7 +183,7 @@ def draw_improvement(rows: Sequence[Row], pdf: bool = True) -> Drawing | None:
         axes.set_xlim(-0.03, 1.03)
         axes.grid(axis="y", visible=False)
         axes.set_title("Probability of improvement")
-        axes.set_xlabel("P(a run of the first beats one of the second)")
+        axes.set_xlabel("P(run of first beats run of second)")
         return _finish(figure, "improvement", "Probability of improvement with 95 % bootstrap intervals", pdf)
 
 
@@ -214,5 +214,7 @@ def draw_cost(rows: Sequence[Row], architectures: Sequence[str], pdf: bool = Tru
         axes.set_xlabel(f"training time of the run, {unit}")
         axes.set_ylabel("normalised score")
         axes.set_xlim(0, 1.06 * longest / size)
+        if all(-0.05 <= r["normalised"] <= 1.05 for r in shown):
+            axes.set_ylim(-0.06, 1.06)
         axes.legend(loc="best", fontsize=8)
         return _finish(figure, "cost", "Normalised score of every run against its training time", pdf)

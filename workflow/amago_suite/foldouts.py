@@ -10,6 +10,7 @@ from amago_suite import layout
 from amago_suite.analysis import Analysis
 from amago_suite.cell import Cell
 from amago_suite.collect import Collection, Run
+from amago_suite.grid import Grid
 
 _LOG_LINES = 12
 #: Beyond this many cells the page leaves out the logs of those that went well.
@@ -42,7 +43,7 @@ def cell_groups(collection: Collection, analysis: Analysis) -> list[dict[str, An
                 "row": rows.get(cell.key),
                 "missing": gone,
                 "provenance": _flat(run.provenance) if run else [],
-                "command": command(cell),
+                "command": command(grid, cell),
                 "commit": _commit(run),
                 "log": "" if quiet else log_tail(cell),
                 "config_differs": cell.gin != group["gin"],
@@ -51,15 +52,10 @@ def cell_groups(collection: Collection, analysis: Analysis) -> list[dict[str, An
     return list(groups.values())
 
 
-def command(cell: Cell) -> str:
-    """What a person types to make exactly this cell again."""
-    folder = shlex.quote(_shown(cell))
-    return f"amago-suite train {folder} && amago-suite evaluate {folder}"
-
-
-def _shown(cell: Cell) -> str:
-    """The cell's folder as seen from where results/ lies."""
-    return "/".join(("results", *cell.folder.parts[-4:]))
+def command(grid: Grid, cell: Cell) -> str:
+    """What a person types in a checkout to make exactly this cell, and nothing else, from nothing."""
+    target = "/".join(("results", *cell.folder.parts[-4:], cell.evaluation_file.name))
+    return f"amago-suite run {grid.typed} {shlex.quote(target)}"
 
 
 def _commit(run: Run | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -80,6 +81,13 @@ class Grid:
             if environment.name == name:
                 return environment
         raise KeyError(name)
+
+    @property
+    def typed(self) -> str:
+        """The suite as a person types it after `amago-suite run`."""
+        ours = self.file.parent.parts[-2:] == SUITES.parts[-2:]
+        name = self.file.stem if ours else shlex.quote(str(self.file))
+        return f"{name} --smoke" if self.suite != self.file.stem else name
 
     @property
     def plan_file(self) -> Path:

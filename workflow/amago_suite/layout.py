@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amago_suite.across import LIKE_THESE, THESE
-from amago_suite.analysis import BEST, FINAL, Analysis, published_kind, published_rows, published_value
+from amago_suite.analysis import BEST, FINAL, Analysis, published_kind, published_marks, published_value
 from amago_suite.columns import Row
 from amago_suite.comparisons import BETTER, WORSE
-from amago_suite.grid import Grid
+from amago_suite.grid import Environment, Grid
 
 _SHOWN_MISSING = 20
 NONE = "-"
@@ -100,11 +100,10 @@ def score_grid(grid: Grid, analysis: Analysis, kind: str = FINAL) -> tuple[list[
         (r["environment"], r["architecture"]): r for r in analysis.scores if r["score"].endswith(f", {kind}")
     }
     published_of: dict[str, str] = {}
-    for i, (environment, entry) in enumerate(published_rows(grid), start=1):
-        if published_kind(entry) == kind and entry.metric == environment.score.metric:
-            text = f"{published_value(entry)} [{i}]"
-            earlier = published_of.get(environment.name)
-            published_of[environment.name] = f"{earlier}, {text}" if earlier else text
+    for environment in grid.environments:
+        texts = [f"{value} [{mark}]" for mark, value, _ in published_beside(grid, environment, kind)]
+        if texts:
+            published_of[environment.name] = ", ".join(texts)
     rows = []
     for environment in grid.environments:
         cells = [found.get((environment.name, a)) for a in grid.architectures]
@@ -195,17 +194,30 @@ def notes(grid: Grid, analysis: Analysis) -> list[str]:
     return said
 
 
+def published_beside(grid: Grid, environment: Environment, kind: str) -> list[tuple[int, str, str]]:
+    """(mark, value, what) of the numbers that stand beside ours: of this environment, its score and its kind."""
+    return [
+        (mark, published_value(entry), entry.what)
+        for mark, (entry, environments) in enumerate(published_marks(grid).items(), start=1)
+        if environment in environments
+        and published_kind(entry) == kind
+        and entry.metric == environment.score.metric
+    ]
+
+
 def published_notes(grid: Grid, analysis: Analysis) -> list[tuple[int, str, str]]:
     """(mark, kind of score, text) of each published number: where it comes from and how it differs from ours."""
     notes = []
-    for mark, (environment, entry) in enumerate(published_rows(grid), start=1):
-        steps = [
-            r["env_steps"] for r in analysis.runs if r["environment"] == environment.name and r["env_steps"]
-        ]
-        ours = f"; ours have {max(steps):,} environment steps" if steps else ""
+    for mark, (entry, environments) in enumerate(published_marks(grid).items(), start=1):
+        names = [e.name for e in environments]
+        steps = sorted(
+            {r["env_steps"] for r in analysis.runs if r["environment"] in names and r["env_steps"]}
+        )
+        ends = " to ".join(f"{n:,}" for n in dict.fromkeys((*steps[:1], *steps[-1:])))
+        ours = f"; ours have {ends} environment steps" if steps else ""
         kind = published_kind(entry)
         text = (
-            f"Published, {environment.name}: {entry.what}: {entry.metric} {published_value(entry)}, {kind}. "
+            f"Published, {', '.join(names)}: {entry.what}: {entry.metric} {published_value(entry)}, {kind}. "
             f"{entry.source}. Not our protocol unless it says so{ours}."
         )
         notes.append((mark, kind, text))

@@ -16,15 +16,7 @@ from markupsafe import Markup
 
 from amago_suite import figures, layout
 from amago_suite.across import LIKE_THESE, THESE
-from amago_suite.analysis import (
-    BEST,
-    FINAL,
-    Analysis,
-    analyse,
-    published_kind,
-    published_rows,
-    published_value,
-)
+from amago_suite.analysis import BEST, FINAL, Analysis, analyse
 from amago_suite.collect import Collection, collect
 from amago_suite.columns import Row
 from amago_suite.coverage import T_INTERVAL, coverage_rows
@@ -275,10 +267,6 @@ class ScoreCell:
 def score_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
     """Rows of the score table: environment, its cells, its published numbers."""
     best = layout.winners(analysis)
-    others: dict[str, list[tuple[int, str, str]]] = {}
-    for mark, (environment, entry) in enumerate(published_rows(grid), start=1):
-        if published_kind(entry) == FINAL and entry.metric == environment.score.metric:
-            others.setdefault(environment.name, []).append((mark, published_value(entry), entry.what))
     found = {(r["environment"], r["architecture"], r["score"].split(", ")[-1]): r for r in analysis.scores}
     rows = []
     for environment in grid.environments:
@@ -309,6 +297,10 @@ def score_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
                 )
             )
         rows.append(
-            {"environment": environment, "cells": cells, "published": others.get(environment.name, [])}
+            {
+                "environment": environment,
+                "cells": cells,
+                "published": layout.published_beside(grid, environment, FINAL),
+            }
         )
     return rows

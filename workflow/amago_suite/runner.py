@@ -209,7 +209,7 @@ class _Run:
 
     def _conclude(self, code: int, shown_before: tuple[int, int] | None) -> int:
         overview = self.watcher.look()
-        suite = _typed(self.grid)
+        suite = self.grid.typed
         if self.interrupted and code != 0:
             self.console.print(f"Interrupted. `amago-suite run {suite}` goes on from here.", markup=False)
             return RESUMABLE
@@ -303,14 +303,6 @@ def _slots(grid: Grid, command: Sequence[str]) -> int:
     except ValueError:
         count = available_cores()
     return max(count // max(cell.threads for cell in grid), 1)
-
-
-def _typed(grid: Grid) -> str:
-    """The suite as a person would type it."""
-    from amago_suite.paths import SUITES
-
-    name = grid.file.stem if grid.file.parent == SUITES else str(grid.file)
-    return f"{name} --smoke" if grid.suite != grid.file.stem else name
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -101,10 +101,12 @@ def test_five_hundred_cells_stay_below_five_megabytes(tmp_path: Path) -> None:
 
 
 def test_a_cells_command_can_be_typed(tmp_path: Path) -> None:
-    """Relative to where results/ lies, so that it works in another checkout."""
-    cell = make_grid(tmp_path).cells[0]
-    folder = "results/demo/tmaze/ff/seed_0"
-    assert command(cell) == f"amago-suite train {folder} && amago-suite evaluate {folder}"
+    """It makes this cell from nothing in any checkout; a suite of config/suites/ goes by its name."""
+    grid = make_grid(tmp_path)
+    target = "results/demo/tmaze/ff/seed_0/evaluation.json"
+    assert command(grid, grid.cells[0]) == f"amago-suite run {tmp_path}/demo.yaml {target}"
+    ours = replace(grid, file=Path("/elsewhere/config/suites/demo.yaml"))
+    assert command(ours, grid.cells[0]) == f"amago-suite run demo {target}"
 
 
 def test_curves_follow_the_runs(tmp_path: Path) -> None:
