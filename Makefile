@@ -24,18 +24,19 @@ make run     set up, train and evaluate every cell of a suite, print its table  
 make test    set up with the test tools and run the tests                        ARGS="tests/unit -k grid"
 make family-NAME    build .venv-NAME, for the environments of another family: $(OTHERS)
 make test-families  build them, then train and check environments of each        FAMILIES="jax offline"
+make test-engines  set up Docker, podman and Apptainer (Debian, root), build the core's image, test all three
 make test-slurm  every scenario on a SLURM cluster that is brought up here (Debian, root)
 make lint    check style, types and the workflow
 make torture kill small cells again and again, compare with one left alone       ARGS="--kills 30"
 make fuzz    feed 100,000 hostile files to every reader, print what came of them   ARGS="--only gin"
-make audit   compare the locks with known advisories, write an SBOM of each
+make audit   compare the locks with known advisories, write an SBOM of each and of every image
 make bench   run the benchmarks: a table each, and JSON                          ARGS=learning
 make example run the suite of the docs and write its page
 make lock    resolve the locked requirements again                               ARGS=--upgrade
 make clean   remove the set-up, caches and build output; results stay
 endef
 
-.PHONY: help run test family-NAME test-families test-slurm lint torture fuzz audit bench example lock clean
+.PHONY: help run test family-NAME test-families test-engines test-slurm lint torture fuzz audit bench example lock clean
 
 help:
 	@: $(info $(HELP))
@@ -54,6 +55,13 @@ test-families: $(VENV)/dev.stamp $(FAMILIES:%=.venv-%/stamp)
 
 test-slurm: $(VENV)/dev.stamp
 	$(BIN)/pytest tests/slurm --require slurm --durations=0 $(ARGS)
+
+# On a machine without an image registry: the base is made of Debian's packages (tests/engines/setup).
+test-engines: export AMAGO_IMAGE_BASE := amago-suite/base
+test-engines: $(VENV)/dev.stamp
+	tests/engines/setup docker base podman apptainer
+	$(BIN)/amago-suite images build core --engine docker --engine podman --engine apptainer
+	$(BIN)/pytest tests/engines --require docker --require podman --require apptainer $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check

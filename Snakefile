@@ -18,11 +18,13 @@ include: "workflow/rules/grid.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/images.smk"
 
 
 localrules:
     all,
     tables,
+    images,
 
 
 rule all:

@@ -1,4 +1,4 @@
-"""`make audit`: known advisories against every lock, and an SBOM of each (CycloneDX).
+"""`make audit`: known advisories against every lock, an SBOM of each and of every built image (CycloneDX).
 
 Two sources of advisories: the list in this folder, which needs no network and is only as new as its
 last edit, and pip-audit's service. Where that does not answer (or knows none of the packages), the
@@ -118,6 +118,11 @@ def main() -> int:
         print(
             f"{lock_name}: {len(pinned)} packages, SBOM in {(OUTPUT / lock_name).relative_to(ROOT)}.cdx.json"
         )
+    from image_sbom import write_sboms  # beside this file
+
+    families = [path.parent.name for path in sorted(ROOT.glob("containers/*/requirements.lock"))]
+    for line in write_sboms(families, OUTPUT):
+        print(line)
     for f in findings:
         print(f"error: {f.lock}: {f.package} {f.version}: {f.advisory}: {f.what}")
     with ADVISORIES.open(newline="") as file:

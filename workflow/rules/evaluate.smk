@@ -10,6 +10,9 @@ rule evaluate:
     # Finished cells first, so that partial tables have the most to show.
     priority: 10
     retries: 2 * TRIES
+    # For Snakemake's own --sdm apptainer. Without that, a job's container is --engine's affair.
+    container:
+        of(dag.image_file)
     threads: of(lambda cell: cell.cpus("evaluate"))
     resources:
         mem_mb=need("evaluate", "mem_mb"),
@@ -21,8 +24,5 @@ rule evaluate:
     params:
         folder=subpath(output.episodes, parent=True),
         evaluation_hash=of(lambda cell: cell.evaluation_hash),
-    # For Snakemake's own --sdm apptainer. Without that, a job's container is --engine's affair.
-    container:
-        of(dag.image_file)
     shell:
         "exec amago-suite evaluate {params.folder:q} --mem-mb {resources.mem_mb} --parent $PPID --log {log:q} > {log:q} 2>&1"

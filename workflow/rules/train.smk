@@ -10,6 +10,9 @@ rule train:
         f"{LOGS}.train.log",
     # For interruptions: a failure for good is recorded in state/failed.json and fails at once.
     retries: 10 * TRIES
+    # For Snakemake's own --sdm apptainer. Without that, a job's container is --engine's affair.
+    container:
+        of(dag.image_file)
     threads: of(lambda cell: cell.cpus("train"))
     resources:
         mem_mb=need("train", "mem_mb"),
@@ -24,8 +27,5 @@ rule train:
         # so that a comment in one of them does not.
         train_hash=of(lambda cell: cell.train_hash),
         epochs=of(lambda cell: cell.budget_epochs),
-    # For Snakemake's own --sdm apptainer. Without that, a job's container is --engine's affair.
-    container:
-        of(dag.image_file)
     shell:
         "exec amago-suite train {params.folder:q} --mem-mb {resources.mem_mb} --parent $PPID --log {log:q} > {log:q} 2>&1"
