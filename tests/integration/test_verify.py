@@ -103,10 +103,6 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda c: change_json(c / "evaluation.json", evaluation_hash="0"),
         "evaluation.json: its evaluation_hash is 0",
     ),
-    "image": (
-        lambda c: change_json(c / "evaluation.json", image="sha256:1234"),
-        r"evaluation.json: made in image sha256:1234, and this is no image \(the host\)",
-    ),
 }
 
 

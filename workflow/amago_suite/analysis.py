@@ -152,7 +152,10 @@ def _provenance(run: Run) -> Row:
         _find(record, "hardware.gpu", "gpu_model", "gpu"),
     ]
     attempts = _find(record, "attempts")
-    image = _find(record, "image.id", "image_id", "image")
+    images = _find(record, "image_ids")
+    image = _find(record, "image_id", "image")
+    if isinstance(images, list) and len(images) > 1 and all(isinstance(i, str) for i in images):
+        image = ", ".join(images)
     torch = _find(record, "torch.build", "torch.version", "torch_build", "torch", "versions.torch")
     return {
         "epochs": _as(int, _find(record, "epochs", "epoch", "counters.epochs")),

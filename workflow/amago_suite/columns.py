@@ -163,7 +163,9 @@ RUNS = Table(
         _number("peak_memory_mb", "peak resident memory of training, MiB", optional=True),
         _number("peak_gpu_memory_mb", "peak GPU memory of training, MiB", optional=True),
         _text("engine", "host, docker, podman or apptainer", optional=True),
-        _text("image", "id of the container image", optional=True),
+        _text(
+            "image", "id of the container image; of all, where a run went on in another one", optional=True
+        ),
         _text("hardware", "CPU and GPU model", optional=True),
         _text("torch", "torch version and build", optional=True),
         _text("git_commit", "commit of the code, '+dirty' where the tree had changes", optional=True),

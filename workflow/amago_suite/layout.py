@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -186,6 +187,7 @@ def notes(grid: Grid, analysis: Analysis) -> list[str]:
             "Below 5 runs the interval assumes that runs are normal; where some runs solve the task and "
             "others do not, no interval of so few is reliable: look at the single runs (runs.csv)."
         )
+    said += mixed_images(analysis)
     diverged = [r for r in analysis.runs if r["diverged"]]
     if diverged:
         names = ", ".join(f"{r['environment']}/{r['architecture']}/seed {r['seed']}" for r in diverged)
@@ -203,6 +205,26 @@ def published_beside(grid: Grid, environment: Environment, kind: str) -> list[tu
         and published_kind(entry) == kind
         and entry.metric == environment.score.metric
     ]
+
+
+def mixed_images(analysis: Analysis) -> list[str]:
+    """A line for every family whose runs were not all made by one image; which engine ran it is no matter."""
+    said = []
+    for family in dict.fromkeys(r["family"] for r in analysis.runs):
+        runs = [r for r in analysis.runs if r["family"] == family]
+        counts = Counter(r["image"] for r in runs if r["image"])
+        host = sum(1 for r in runs if not r["image"] and r["engine"])
+        if not counts or (len(counts) == 1 and not host and "," not in next(iter(counts))):
+            continue
+        parts = [f"{plural(count, 'run')} by {_short_ids(image)}" for image, count in sorted(counts.items())]
+        parts += [f"{plural(host, 'run')} on the host, without one"] if host else []
+        said.append(f"Mixed container images in family {family}: {'; '.join(parts)}.")
+    return said
+
+
+def _short_ids(image: str) -> str:
+    """``sha256:0123456789ab`` of each id."""
+    return " and ".join(part.strip()[:19] for part in image.split(","))
 
 
 def published_notes(grid: Grid, analysis: Analysis) -> list[tuple[int, str, str]]:

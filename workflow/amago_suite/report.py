@@ -152,9 +152,8 @@ def warnings(collection: Collection, analysis: Analysis) -> list[str]:
         said.append("Too few seeds: some scores have fewer than 3 runs, and therefore no interval.")
     elif sizes and min(sizes) < 5:
         said.append("Few seeds: with fewer than 5 runs an interval assumes that runs are normal.")
+    said += layout.mixed_images(analysis)
     for column, what in (
-        ("image", "container images"),
-        ("engine", "engines"),
         ("torch", "torch builds"),
         ("git_commit", "commits"),
         ("hardware", "kinds of hardware"),

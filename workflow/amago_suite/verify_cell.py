@@ -16,11 +16,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from amago.errors import AmagoError
+from amago.errors import AmagoError, ConfigurationError
 from amago_suite.cell import CELL_FILE, Cell, read_cell
 from amago_suite.evaluate import episodes_text, run_episodes
 from amago_suite.exits import DONE, RESUMABLE
 from amago_suite.files import read_json
+from amago_suite.images import resolve
 from amago_suite.provenance import digest, software
 from amago_suite.records import read_failure
 
@@ -88,7 +89,7 @@ def verify_cell(folder: Path, *, retrain: bool = False) -> Report:
     for name, check in (
         ("hashes", files_differ(cell, trained, evaluated, report.notes)),
         ("configuration", identity_differs(cell, trained, evaluated)),
-        ("image", image_differs(trained, evaluated)),
+        ("image", image_differs(cell, trained, evaluated, report.notes)),
         ("episodes", episodes_differ(cell)),
         *([("retrained", retraining_differs(cell))] if retrain else []),
     ):
@@ -137,12 +138,22 @@ def identity_differs(cell: Cell, trained: dict[str, Any], evaluated: dict[str, A
             yield f"{name}: its {key} is {record.get(key)}, {CELL_FILE} says {expected}"
 
 
-def image_differs(trained: dict[str, Any], evaluated: dict[str, Any]) -> Iterator[str]:
-    """The image that the run was made in against the one that this process runs in (none on the host)."""
-    here = software()["image"]
+def image_differs(
+    cell: Cell, trained: dict[str, Any], evaluated: dict[str, Any], notes: list[str]
+) -> Iterator[str]:
+    """The images that the run was made in against those that are installed here, by their engines."""
     for name, record in (("provenance.json", trained), ("evaluation.json", evaluated)):
-        if record.get("image") != here:
-            yield f"{name}: made in {_image(record.get('image'))}, and this is {_image(here)}"
+        engine, made = record.get("engine"), record.get("image_id")
+        if made is None:
+            continue  # on the host
+        installed = None
+        try:
+            installed = resolve(str(engine), cell.family).image_id
+        except ConfigurationError as error:
+            notes.append(f"{name}: its image {_short(made)} cannot be compared: {error}")
+            continue
+        if installed != made:
+            yield f"{name}: made in image {made}, and {engine} has {installed} for family {cell.family}"
 
 
 def episodes_differ(cell: Cell) -> Iterator[str]:
@@ -253,7 +264,3 @@ def _text_of(cell: Cell) -> str:
 
 def _short(value: Any) -> str:
     return f"{str(value)[:12]}..." if value is not None else "not there"
-
-
-def _image(value: Any) -> str:
-    return f"image {value}" if value is not None else "no image (the host)"

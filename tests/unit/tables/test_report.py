@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from writer import SCORES, make_grid, write_grid, write_run
 
+from amago_suite.analysis import analyse
 from amago_suite.bootstrap import bands
 from amago_suite.collect import collect
 from amago_suite.curves import Efficiency, learning_curves, sample_efficiency
@@ -15,6 +16,7 @@ from amago_suite.drawings import write_figures
 from amago_suite.foldouts import command
 from amago_suite.grid import Environment, Grid, Score
 from amago_suite.interactive import plot_data
+from amago_suite.layout import mixed_images
 from amago_suite.lines import attempt_figures, curve_figure, horizon_figures
 from amago_suite.report import write_report
 from amago_suite.statistics import iqm, normalise
@@ -73,17 +75,39 @@ def test_warnings_are_given(tmp_path: Path) -> None:
     """Mixed images, uncommitted changes, kernels that may not repeat, a diverged run, few seeds."""
     grid = write_grid(make_grid(tmp_path, {"lake": SCORES["lake"]}))
     changes = {
-        "image": "sha256:b",
+        "engine": "docker",
+        "image_id": "sha256:b",
         "git": {"commit": "f" * 40, "dirty": True},
         "deterministic": False,
         "diverged": "NaN",
     }
     write_run(grid.cells[0], SCORES["lake"], 1.0, **changes)
-    write_run(grid.cells[1], SCORES["lake"], 1.0, image="sha256:a")
+    write_run(grid.cells[1], SCORES["lake"], 1.0, engine="docker", image_id="sha256:a")
     text = report_of(grid).read_text()
-    for said in ("different container images", "different commits", "uncommitted changes", "Not deterministic",
+    for said in ("Mixed container images in family ", "different commits", "uncommitted changes", "Not deterministic",
                  "1 run diverged", "Few seeds"):  # fmt: skip
         assert said in text
+
+
+def test_images_are_compared_within_a_family(tmp_path: Path) -> None:
+    """One image is one, whatever engine ran it; another one, a run of two, or the host beside it are said."""
+    grid = write_grid(make_grid(tmp_path, {"lake": SCORES["lake"]}))
+
+    def said(*images: tuple[str, list[str]]) -> list[str]:
+        for cell, (engine, ids) in zip(grid, images, strict=False):
+            write_run(
+                cell, SCORES["lake"], 1.0, engine=engine, image_id=ids[-1] if ids else None, image_ids=ids
+            )
+        return mixed_images(analyse(collect(grid), resamples=50))
+
+    engines = ["docker", "podman", "apptainer"]
+    assert said(*((engines[i % 3], ["sha256:a"]) for i in range(len(grid)))) == []
+    (line,) = said(("docker", ["sha256:b"]))
+    assert "1 run by sha256:b" in line and f"{len(grid) - 1} runs by sha256:a" in line
+    (line,) = said(*((engines[i % 3], ["sha256:a", "sha256:b"]) for i in range(len(grid))))
+    assert f"{len(grid)} runs by sha256:a and sha256:b" in line
+    (line,) = said(("host", []))
+    assert "1 run on the host" in line
 
 
 @pytest.mark.slow

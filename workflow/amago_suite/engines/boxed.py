@@ -129,7 +129,7 @@ class Boxed(ABC):
         Raises:
             AmagoError: nothing was started, and why.
         """
-        with _Stop() as stop:
+        with Stop() as stop:
             if job.parent is not None and not die_with_parent(signal.SIGTERM, job.parent):
                 return RESUMABLE
             cell = read_cell(job.folder)
@@ -138,10 +138,10 @@ class Boxed(ABC):
                 return code
             with gpus.take(cell.label, cell.resources[job.stage].gpus) as slot:
                 plan = self.plan(job, cell, settings, slot)
-                ended = self._run(cell, plan, stop)
+                ended = self.run_box(cell, plan, stop)
         return self._conclude(job, cell, plan, ended, stop)
 
-    def _run(self, cell: Cell, plan: Plan, stop: _Stop) -> Ended:
+    def run_box(self, cell: Cell, plan: Plan, stop: Stop) -> Ended:
         links = foreign(plan.folder)
         if links:
             raise ConfigurationError(
@@ -222,7 +222,7 @@ class Boxed(ABC):
         if not self.running(owner.host):
             remove_dead(path, owner)
 
-    def _watch(self, plan: Plan, stop: _Stop) -> Ended:
+    def _watch(self, plan: Plan, stop: Stop) -> Ended:
         container = self.start(plan)
         try:
             said = 0.0
@@ -239,12 +239,12 @@ class Boxed(ABC):
         finally:
             container.remove()
 
-    def _conclude(self, job: Job, cell: Cell, plan: Plan, ended: Ended, stop: _Stop) -> int:
+    def _conclude(self, job: Job, cell: Cell, plan: Plan, ended: Ended, stop: Stop) -> int:
         code = ended.code
         if code == OUT_OF_MEMORY or (code == _KILLED and ended.out_of_memory):
             error = (
-                f"{records.OUT_OF_MEMORY}: its box may use {plan.limits.memory_mb} MiB; raise resources.memory_mb in "
-                "the suite, or lower Experiment.batch_size, Experiment.parallel_actors or max_seq_len"
+                f"{records.OUT_OF_MEMORY}: its box may use {plan.limits.memory_mb} MB; raise "
+                f"resources.{job.stage}.mem_mb in the suite, or lower Experiment.batch_size, Experiment.parallel_actors or max_seq_len"
             )
             records.Attempts(cell).end_open(records.OUT_OF_MEMORY)
             records.write_failure(cell, error, job.stage, job.log or cell.state / "train.log")
@@ -265,13 +265,13 @@ class Boxed(ABC):
 _SIGNALS = {int(number) for number in signal.Signals}
 
 
-class _Stop:
+class Stop:
     """A context in which signals that ask this process to end are only noted: the box has to end first."""
 
     def __init__(self) -> None:
         self.since = 0.0  #: when the first came, by the monotonic clock; 0 before
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._previous = {number: signal.signal(number, self._note) for number in handled}
         return self
