@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,26 +13,25 @@ from tests.slurm.cluster import BLOCK, Cluster, free_ports, running
 from tests.slurm.lab import LONG, Lab, calm_run
 
 
-def make_cluster(worker: str, *, accounting: bool, **settings: int) -> Cluster:
-    """A cluster whose ports no other process of this test session takes at the same moment."""
-    number = int(worker.removeprefix("gw")) if worker.startswith("gw") else 0
-    first = 17000 + (2 * number + int(accounting)) * 10 * BLOCK
+def make_cluster(*, accounting: bool, **settings: int) -> Cluster:
+    """A cluster on ports that no other test process takes at the same moment."""
+    first = 17000 + (os.getpid() % 64) * 2 * BLOCK + int(accounting) * BLOCK
     # Not pytest's own folder: a socket's path must stay short.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     return Cluster(folder, free_ports(first), accounting=accounting, **settings)
 
 
 @pytest.fixture(scope="session")
-def cluster(worker_id: str) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """Two virtual nodes of 4 CPUs and 2 pretended GPUs each, with accounting."""
-    with running(make_cluster(worker_id, accounting=True)) as started:
+    with running(make_cluster(accounting=True)) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def plain_cluster(worker_id: str) -> Iterator[Cluster]:
+def plain_cluster() -> Iterator[Cluster]:
     """The same without accounting: no sacct, jobs stay visible in squeue for an hour."""
-    with running(make_cluster(worker_id, accounting=False, min_job_age=3600)) as started:
+    with running(make_cluster(accounting=False, min_job_age=3600)) as started:
         yield started
 
 

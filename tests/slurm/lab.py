@@ -167,8 +167,8 @@ class Lab:
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             try:
-                is_trainer = any("amago-suite" in word for word in words[:3]) and "train" in words
-                if is_trainer and process.cwd() == str(self.folder):
+                named = any("amago-suite" in word or word == "amago_suite" for word in words[:3])
+                if named and "train" in words and process.cwd() == str(self.folder):
                     found.append(process)
             except psutil.Error:
                 continue

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from amago_suite.grid import plan
 from amago_suite.locks import DEAD_AFTER, HEARTBEAT, WATCHED, Owner, RunLock
+from amago_suite.prepare import prepare
 from tests.slurm.cluster import Cluster
-from tests.slurm.lab import wait_for
+from tests.slurm.lab import Lab, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -93,3 +97,59 @@ def test_a_beating_owner_whose_job_is_unknown(
     finally:
         stop.set()
         heart.join()
+
+
+def train_on(lab: Lab, node: str) -> tuple[str, Path]:
+    """A job that trains the lab's cell on a node: its number and its output."""
+    assert lab.cluster is not None
+    output = lab.folder / f"{node}.txt"
+    command = f"exec {sys.executable} -m amago_suite train {lab.cell()}"
+    options = ["--parsable", "--time=10", "--mem=600", f"--nodelist={node}", f"--output={output}"]
+    done = subprocess.run(
+        ["sbatch", *options, f"--wrap={command}"],
+        cwd=lab.folder,
+        env=lab.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip(), output
+
+
+def state(cluster: Cluster, job: str) -> str:
+    return cluster.output("squeue", "-h", "--states=all", "-j", job, "-o", "%T").strip()
+
+
+def lay_out(lab: Lab) -> None:
+    """The cell's folder, as the main process leaves it."""
+    prepare(plan(str(lab.folder / lab.suite), results=lab.folder / "results"))
+
+
+def test_two_jobs_on_one_cell(lab: Lab, calm: Mapping[str, bytes]) -> None:
+    """On two nodes: one trains, the other one waits, finds the work done, and ends well."""
+    assert lab.cluster is not None
+    lay_out(lab)
+    first, _ = train_on(lab, "n1")
+    lab.trainer(1)
+    second, output = train_on(lab, "n2")
+    wait_for(lambda: not lab.cluster.jobs(), "both jobs to end")
+    assert (state(lab.cluster, first), state(lab.cluster, second)) == ("COMPLETED", "COMPLETED")
+    assert f"job {first}, which works on this cell" in output.read_text()
+    assert "already trained" in output.read_text()
+    assert [a["job"] for a in lab.attempts()] == [first]
+    assert (lab.cell() / "policy.safetensors").read_bytes() == calm["ff/policy.safetensors"]
+
+
+def test_the_other_job_dies(lab: Lab, calm: Mapping[str, bytes]) -> None:
+    """The one that waits takes the cell over where the other one was, and the result is the same."""
+    assert lab.cluster is not None
+    lay_out(lab)
+    first, _ = train_on(lab, "n1")
+    lab.trainer(3)
+    second, output = train_on(lab, "n2")
+    wait_for(lambda: output.exists() and "waiting for" in output.read_text(), "the second to wait")
+    subprocess.run(["scancel", "--signal=KILL", "--full", first], env=lab.environment, check=True)
+    wait_for(lambda: not lab.cluster.jobs(), "both jobs to end")
+    assert state(lab.cluster, second) == "COMPLETED"
+    assert [(a["job"], a["reason"]) for a in lab.attempts()] == [(first, "lost"), (second, "finished")]
+    assert (lab.cell() / "policy.safetensors").read_bytes() == calm["ff/policy.safetensors"]

@@ -23,6 +23,14 @@ def scontrol(lab: Lab, *words: str) -> None:
     subprocess.run(["scontrol", *words], env=lab.environment, check=True, capture_output=True, text=True)
 
 
+def come_back(lab: Lab, node: str) -> None:
+    """A node takes jobs again; SLURM may have brought it back by itself."""
+    assert lab.cluster is not None
+    words = ["scontrol", "update", f"nodename={node}", "state=resume"]
+    subprocess.run(words, env=lab.environment, check=False, capture_output=True)
+    wait_for(lambda: lab.cluster.states() == ["idle"] * lab.cluster.nodes, "idle nodes")
+
+
 def node_of(lab: Lab, job: str) -> str:
     assert lab.cluster is not None
     return lab.cluster.output("squeue", "-h", "-j", job, "-o", "%N").strip()
@@ -56,7 +64,7 @@ def test_a_node_is_set_down(lab: Lab, calm: Mapping[str, bytes]) -> None:
     try:
         assert lab.end(run) == 0, lab.said()
     finally:
-        scontrol(lab, "update", f"nodename={node}", "state=resume")
+        come_back(lab, node)
     lab.check(calm)
     assert len(lab.attempts()) == 2
 
@@ -83,7 +91,7 @@ def test_a_node_set_down_without_requeue(lab: Lab, calm: Mapping[str, bytes]) ->
     try:
         assert lab.end(run) == 0, lab.said()
     finally:
-        scontrol(lab, "update", f"nodename={node}", "state=resume")
+        come_back(lab, node)
     lab.check(calm)
     first, second = lab.attempts()
     assert first["job"] == job != second["job"]
@@ -101,22 +109,24 @@ def test_a_lost_node_works_on(lab: Lab, calm: Mapping[str, bytes]) -> None:
         assert lab.end(run) == 0, lab.said()
     finally:
         lab.cluster.start(f"slurmd.{node}")
-        wait_for(lambda: lab.cluster.states() == ["idle"] * lab.cluster.nodes, "the node to come back")
+        come_back(lab, node)
     assert not trainer.is_running()
     lab.check(calm)
     assert len(lab.attempts()) == 1
 
 
 def test_wall_time_exceeded(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Training that needs several jobs of two minutes each: TERM in time, exit 75, and on, without retries."""
-    settings = {**LONG, "epochs": int(os.environ.get("WALL_TIME_EPOCHS", "1500"))}
+    """Training that needs several jobs of three minutes each: TERM in time, exit 75, and on, without retries."""
+    settings = {**LONG, "epochs": int(os.environ.get("WALL_TIME_EPOCHS", "1000"))}
     lab.settings.update(grace_seconds="5", retries="0")
-    lab.write(**settings, runtime=2)
+    lab.write(**settings, runtime=3)
     assert lab.end(lab.start(), 1500) == 0, lab.said()
     lab.check(calm_run(tmp_path_factory.mktemp("calm-wall"), **settings))
     reasons = [a["reason"] for a in lab.attempts()]
     assert len(reasons) >= 2
-    assert set(reasons[:-1]) == {"interrupted"}
+    # The signal can also hit a run between its last epoch and its record: it is finished once more.
+    assert reasons[0] == "interrupted"
+    assert set(reasons) == {"interrupted", "finished"}
     assert len({a["job"] for a in lab.attempts()}) == len(reasons)
 
 
@@ -192,9 +202,9 @@ def test_plain_snakemake(lab: Lab, calm: Mapping[str, bytes]) -> None:
 
 
 @pytest.fixture
-def forgetful(worker_id: str) -> Iterator[Cluster]:
+def forgetful() -> Iterator[Cluster]:
     """No accounts, and a controller that forgets jobs a second after their end."""
-    with running(make_cluster(worker_id, accounting=False, min_job_age=2)) as cluster:
+    with running(make_cluster(accounting=False, min_job_age=2)) as cluster:
         yield cluster
 
 
