@@ -244,7 +244,8 @@ class Boxed(ABC):
         if code == OUT_OF_MEMORY or (code == _KILLED and ended.out_of_memory):
             error = (
                 f"{records.OUT_OF_MEMORY}: its box may use {plan.limits.memory_mb} MB; raise "
-                f"resources.{job.stage}.mem_mb in the suite, or lower Experiment.batch_size, Experiment.parallel_actors or max_seq_len"
+                f"resources.{job.stage}.mem_mb in the suite, or lower Experiment.batch_size, "
+                "Experiment.parallel_actors or max_seq_len"
             )
             records.Attempts(cell).end_open(records.OUT_OF_MEMORY)
             records.write_failure(cell, error, job.stage, job.log or cell.state / "train.log")
