@@ -17,7 +17,7 @@ from amago.seeding import SeedTree
 from amago.storage import write_shard
 
 if TYPE_CHECKING:
-    from amago.experiment import Experiment
+    from amago.experiment_parts import ExperimentParts
 
 #: Steps without a finished episode after which a test of whole episodes gives up.
 MAX_TEST_STEPS = 10_000_000
@@ -28,7 +28,7 @@ class Collector:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: ExperimentParts,
         train_envs: Actors,
         exploration: ExplorationWrapper | None,
         val_envs: Actors,
@@ -169,7 +169,7 @@ class Collector:
 
 
 class _EpochBatches(Dataset):
-    def __init__(self, experiment: Experiment, epoch: int) -> None:
+    def __init__(self, experiment: ExperimentParts, epoch: int) -> None:
         self.dataset, self.seeds, self.epoch = experiment.dataset, experiment.own_seeds, epoch
         self.shape = (experiment.batch_size, experiment.max_seq_len, experiment.padded_sampling)
 

@@ -15,24 +15,19 @@ import torch
 
 from amago import async_mode, parallel, resume
 from amago.checkpoints import CheckpointStore, Position
-from amago.collection import Collector
 from amago.determinism import set_deterministic
-from amago.envs.actors import WORKER_TIMEOUT, Actors, make_actors
+from amago.envs.actors import WORKER_TIMEOUT
 from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
-from amago.errors import CheckpointError, ConfigurationError, TrainingInterrupted
+from amago.errors import CheckpointError
 from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
-from amago.experiment_settings import ExperimentSettings, check_settings
-from amago.files import link_or_copy, make_folder, storage_errors, write_text
-from amago.gin_names import explain_required, explains_required, operative_settings
+from amago.experiment_saving import ExperimentSaving
+from amago.experiment_settings import check_settings
+from amago.files import make_folder, storage_errors
+from amago.gin_names import explains_required
 from amago.interrupts import StopRequest
 from amago.loading import Batch, RLDataset
-from amago.policy_files import load_policy_weights, save_policy_weights
 from amago.rollout import Episode
 from amago.seeding import SeedTree
-from amago.storage import ActionFormat
-from amago.tracking import Tracker
-from amago.updates import Updater
-from amago.version import TRAINING_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +43,7 @@ _ROW_METRICS = {
 
 @explains_required
 @gin.configurable
-class Experiment(ExperimentSettings):
+class Experiment(ExperimentSaving):
     """Trains one agent: collect, learn, validate, checkpoint, epoch after epoch.
 
     Training is a chain of segments. With ``force_reset_train_envs_every`` set, every segment begins
@@ -174,92 +169,6 @@ class Experiment(ExperimentSettings):
         self.processes.wait()
         self._last_checkpoint_time = time.monotonic()
 
-    @explain_required()
-    def init_envs(self) -> None:
-        """Build the actors of training and validation."""
-        self.train_envs = self._make_actors(self.make_train_env)
-        self.val_envs = self._make_actors(self.make_val_env)
-        explore = self.exploration_wrapper_type
-        self.action_format = ActionFormat(self.train_envs.discrete, self.train_envs.action_size)
-        self.collector = Collector(
-            self, self.train_envs, explore(self.train_envs) if explore is not None else None, self.val_envs
-        )
-
-    def _make_actors(self, make_env: Any) -> Actors:
-        return make_actors(
-            make_env, self.parallel_actors, self.env_mode, self.async_env_mp_context, self.worker_timeout
-        )
-
-    def init_dsets(self) -> None:
-        """Tell the dataset about this run."""
-        self.dataset.configure_from_experiment(self)
-
-    @explain_required()
-    def init_model(self) -> None:
-        """Build the policy, from the ``init`` stream, and its optimiser."""
-        self.seeds.seed_torch("init")
-        self.policy = self.build_policy().to(self.DEVICE)
-        self.optimizer = self.init_optimizer(self.policy)
-        self.updater = Updater(
-            self.policy,
-            self.optimizer,
-            learning_rate=self.learning_rate,
-            lr_warmup_steps=self.lr_warmup_steps,
-            grad_clip=self.grad_clip,
-            batches_per_update=self.batches_per_update,
-            mixed_precision=self.mixed_precision,
-            compile_mode=self.compile,
-            device=self.DEVICE,
-        )
-
-    def build_policy(self) -> Any:
-        """The agent, with the positional arguments that the library infers."""
-        import gymnasium as gym
-
-        rl2_space = gym.spaces.Box(-np.inf, np.inf, (1 + self.train_envs.action_size,), np.float32)
-        return self.agent_type(
-            self.train_envs.observation_space,
-            rl2_space,
-            self.train_envs.action_space,
-            self.tstep_encoder_type,
-            self.traj_encoder_type,
-            self.max_seq_len,
-        )
-
-    def init_optimizer(self, policy: Any) -> torch.optim.Optimizer:
-        """AdamW over the policy's trainable parameters; override to use another."""
-        return torch.optim.AdamW(
-            policy.trainable_params, lr=self.learning_rate, weight_decay=self.l2_coeff, fused=True
-        )
-
-    def init_logger(self) -> None:
-        """Write ``config.txt`` (the operative gin configuration) and open the metric files."""
-        if not self.processes.is_main:
-            self.tracker = Tracker(None)
-            return
-        config = gin.operative_config_str()
-        header = f"# seed: {self.seed}\n# training version: {TRAINING_VERSION}\n"
-        folder = self.run_folder if self.mode != "collect" else Path(str(self.log_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.txt", header + config)
-        settings = None
-        if self.log_to_wandb:
-            (self.run_folder / "wandb_logs").mkdir(exist_ok=True)
-            settings = {
-                "project": self.wandb_project,
-                "entity": self.wandb_entity,
-                "group": self.wandb_group_name,
-                "name": self.run_name,
-                "dir": str(self.run_folder / "wandb_logs"),
-                "config": operative_settings() | {"gin": config, "seed": self.seed},
-            }
-        self.tracker = Tracker(Path(self.log_dir) if self.log_dir else self.run_folder, settings)
-
-    @property
-    def hidden_state(self) -> Any:
-        """The training actors' hidden state."""
-        return self.collector.train.hidden_state
-
     # -- the loop -------------------------------------------------------------------------------
 
     @storage_errors()
@@ -294,20 +203,6 @@ class Experiment(ExperimentSettings):
     def request_stop(self) -> None:
         """Stop ``learn`` soon, as SIGTERM would (for other threads)."""
         self._stop.ask()
-
-    @property
-    def segment(self) -> int:
-        """Index of the current segment (0 when resets are never forced)."""
-        every = self.force_reset_train_envs_every
-        return self.epoch // every if every else 0
-
-    def _ends_segment(self, epoch: int) -> bool:
-        every = self.force_reset_train_envs_every
-        return every is None or (epoch + 1) % every == 0
-
-    def _begins_segment(self, epoch: int) -> bool:
-        every = self.force_reset_train_envs_every
-        return every is None or epoch % every == 0
 
     def _run_epoch(self) -> None:
         epoch_start = time.monotonic()
@@ -411,117 +306,6 @@ class Experiment(ExperimentSettings):
             logger.info("epoch %d: return %s", self.epoch, row.get("train_return"))
         if self.on_epoch_end is not None:
             self.on_epoch_end(row)
-
-    def _counters(self) -> dict[str, int]:
-        return {
-            "Epoch": self.epoch,
-            "gradient_steps": self.gradient_steps,
-            "total_frames": self.env_steps,
-        }
-
-    # -- stopping and going on ------------------------------------------------------------------
-
-    def _stop_wanted(self) -> bool:
-        """Whether to stop; several processes agree, where all of them ask."""
-        return self.processes.any(self._stop.wanted)
-
-    def _check_stop_while_acting(self) -> None:
-        # Processes act at their own speed and could not agree on a step.
-        if self._stop.wanted and not self.processes.several:
-            self._stop_now(live=False)
-
-    def _stop_now(self, live: bool) -> None:
-        """Checkpoint and leave: this very moment when ``live``, else the segment's start."""
-        state = resume.snapshot(self, tensors=False) if live else self._segment_start
-        if self.mode == "collect":
-            self.collector.train.cut_trajectories()
-            self.collector.store()
-        elif state.position != self._last_checkpoint and self.processes.is_main:
-            resume.save(self, state)
-        raise TrainingInterrupted(
-            f"stopped in epoch {self.epoch} of {self.epochs}; the same command continues it"
-        )
-
-    def _checkpoint_if_due(self, force: bool = False) -> None:
-        """At an epoch's end: checkpoint when a segment ended and enough epochs or minutes passed."""
-        if self.mode == "collect" or (not force and not self._begins_segment(self.epoch)):
-            return
-        every = self.ckpt_interval
-        last = self._last_checkpoint.epoch if self._last_checkpoint is not None else 0
-        due_epochs = every is not None and self.epoch // every > last // every
-        minutes = (time.monotonic() - self._last_checkpoint_time) / 60
-        due_minutes = self.ckpt_interval_minutes is not None and minutes >= self.ckpt_interval_minutes
-        if force or due_epochs or self.processes.from_main(due_minutes):
-            self.save_checkpoint()
-
-    def save_checkpoint(self) -> None:
-        """Write everything that training needs to go on from here, and the policy's weights."""
-        position = Position(self.epoch, self.batch)
-        if position == self._last_checkpoint:
-            return
-        if self.processes.is_main:
-            folder = resume.save(self, resume.snapshot(self, tensors=False))
-            name = f"policy_epoch_{self.epoch}.safetensors"
-            link_or_copy(folder / resume.POLICY, self.ckpt_folder / "policy_weights" / name)
-        self.processes.wait()
-        self._last_checkpoint = position
-        self._last_checkpoint_time = time.monotonic()
-
-    def load_checkpoint(self, epoch: int, resume_training_state: bool = True) -> None:
-        """Go on from (or only take the weights of) the checkpoint at the start of ``epoch``.
-
-        Raises:
-            CheckpointError: none there, damaged, or of another architecture.
-        """
-        checkpoint = self.store.read(Position(epoch))
-        resume.restore(self, checkpoint, weights_only=not resume_training_state)
-        self._last_checkpoint = checkpoint.position
-
-    def load_checkpoint_from_path(self, path: str | Path, is_accelerate_state: bool = True) -> None:
-        """Load a training state's folder, or with ``is_accelerate_state=False`` a policy file.
-
-        A policy file is ours (``.safetensors``) or AMAGO v3's (``.pt``, read without running code).
-        """
-        path = Path(path)
-        if not is_accelerate_state:
-            self.load_policy(path)
-            return
-        checkpoint = CheckpointStore(path.parent).read(resume.position_of(path))
-        resume.restore(self, checkpoint)
-        self._last_checkpoint = checkpoint.position
-
-    def save_policy(self, path: str | Path) -> None:
-        """Write the policy's weights (safetensors), whole or not at all."""
-        save_policy_weights(self.policy, Path(path))
-
-    def load_policy(self, path: str | Path) -> None:
-        """Read weights written by ``save_policy`` or by AMAGO v3.
-
-        Raises:
-            CheckpointError: unreadable, or of another architecture (names the first difference).
-        """
-        load_policy_weights(self.policy, Path(path), self.DEVICE)
-        self.policy.on_checkpoint_loaded(is_resume=False)
-
-    def write_latest_policy(self) -> None:
-        """Write ``ckpts/latest/policy.safetensors``."""
-        if self.processes.is_main:
-            # The next epoch, or the checkpoint that a run goes on from, brings it again.
-            save_policy_weights(
-                self.policy, self.ckpt_folder / "latest" / "policy.safetensors", durable=False
-            )
-
-    def read_latest_policy(self) -> None:
-        """Read ``ckpts/latest/policy.safetensors`` when there is one."""
-        path = self.ckpt_folder / "latest" / "policy.safetensors"
-        if path.exists():
-            self.load_policy(path)
-
-    def delete_buffer_from_disk(self) -> None:
-        """Delete the dataset's trajectories (needs ``has_dset_edit_rights``)."""
-        if not self.has_dset_edit_rights:
-            raise ConfigurationError("delete_buffer_from_disk needs Experiment.has_dset_edit_rights=True")
-        self.dataset.delete()
 
     # -- testing --------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from amago.policy_files import check_same_architecture, is_plain, load_without_r
 from amago.version import TRAINING_VERSION
 
 if TYPE_CHECKING:
-    from amago.experiment import Experiment
+    from amago.experiment_saving import ExperimentSaving
 
 POLICY = "policy.safetensors"
 OPTIMIZER = "optimizer.pt"
@@ -46,7 +46,7 @@ class Snapshot:
     tensors: tuple[dict[str, torch.Tensor], dict[str, Any]] | None
 
 
-def snapshot(experiment: Experiment, tensors: bool) -> Snapshot:
+def snapshot(experiment: ExperimentSaving, tensors: bool) -> Snapshot:
     """The present moment; ``tensors`` copies weights, for when they will have changed by its saving."""
     exploration = experiment.collector.train.exploration
     state = {
@@ -69,7 +69,7 @@ def snapshot(experiment: Experiment, tensors: bool) -> Snapshot:
     return Snapshot(Position(experiment.epoch, experiment.batch), state, kept)
 
 
-def save(experiment: Experiment, moment: Snapshot) -> Path:
+def save(experiment: ExperimentSaving, moment: Snapshot) -> Path:
     """Write ``moment`` as a checkpoint, then free what no kept checkpoint needs. Returns its folder.
 
     Raises:
@@ -106,7 +106,7 @@ def save(experiment: Experiment, moment: Snapshot) -> Path:
     return folder
 
 
-def restore(experiment: Experiment, checkpoint: Checkpoint, weights_only: bool = False) -> None:
+def restore(experiment: ExperimentSaving, checkpoint: Checkpoint, weights_only: bool = False) -> None:
     """Continue ``experiment`` from ``checkpoint``.
 
     Args:
@@ -151,7 +151,7 @@ def restore(experiment: Experiment, checkpoint: Checkpoint, weights_only: bool =
     experiment.policy.on_checkpoint_loaded(is_resume=True)
 
 
-def replay_check(experiment: Experiment) -> Callable[[Checkpoint], None]:
+def replay_check(experiment: ExperimentSaving) -> Callable[[Checkpoint], None]:
     """For `CheckpointStore.newest`: a checkpoint whose replay is damaged is as good as damaged."""
 
     def check(checkpoint: Checkpoint) -> None:

@@ -51,11 +51,13 @@ def _lake(size: int) -> Case:
         params={"size": size, "attempts": 3},
         steps=3 * size * size,
         updates=60,
-        epochs=60,
+        epochs=40,
         metric="success",
-        goal=0.9,
+        goal=None,
         rate=1e-3,
-        gin=_discounts(0.8, 0.9, 0.97, reward=10.0),
+        architectures=("ff", "rnn"),
+        parts=("success_attempt_0", "success_attempt_1", "success_attempt_2"),
+        gin={**_discounts(0.8, 0.9, 0.95, reward=10.0), "EpsilonGreedy.steps_anneal": 600},
     )
 
 
@@ -66,13 +68,17 @@ def _two_scales(agent: str) -> Case:
         horizon=7,
         steps=28,
         updates=60,
-        epochs=30,
+        epochs=40,
         metric="success",
         goal=0.95,
-        rate=1e-3,
         agent=agent,
+        exploration=TMazeExploration,
         parts=("success_small", "success_large"),
-        gin=_discounts(0.9, 0.97, 0.99, reward=1.0),
+        gin={
+            **_discounts(0.9, 0.97, 0.99, reward=1.0),
+            "TMazeExploration.horizon": 6,
+            "TMazeExploration.steps_anneal": 600,
+        },
     )
 
 
@@ -104,7 +110,11 @@ CASES: dict[str, Case] = {
         milestone=150.0,
         rate=1e-3,
         context=64,
-        gin={**_discounts(0.9, 0.97, 0.99, reward=1.0), "EpsilonGreedy.steps_anneal": 1000},
+        gin={
+            **_discounts(0.9, 0.97, 0.99, reward=1.0),
+            "EpsilonGreedy.steps_anneal": 1000,
+            "Agent.n_step": 8,
+        },
     ),
     "pendulum": Case(
         "Pendulum",
