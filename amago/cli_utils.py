@@ -14,6 +14,7 @@ import gin
 from amago.agent import get_agent_cls, list_registered_agents
 from amago.envs.exploration import EpsilonGreedy, get_exploration_cls
 from amago.errors import ConfigurationError
+from amago.experiment import Experiment
 from amago.gin_names import as_gin_value, check_bindings, check_gin_file, selector_of
 from amago.nets.traj_encoders import get_traj_encoder_cls, list_registered_traj_encoders
 from amago.nets.tstep_encoders import get_tstep_encoder_cls
@@ -236,7 +237,7 @@ def create_experiment_from_cli(
     traj_encoder_type: type,
     traj_save_len: int | None = None,
     exploration_wrapper_type: type | None = EpsilonGreedy,
-    experiment_type: Any = None,
+    experiment_type: Any = Experiment,
     dataset: Any = None,
     **extra_experiment_kwargs: Any,
 ) -> Any:
@@ -254,7 +255,7 @@ def create_experiment_from_cli(
         traj_encoder_type: see :func:`switch_traj_encoder`.
         traj_save_len: longest trajectory file, in timesteps; default the Experiment's.
         exploration_wrapper_type: see :func:`switch_exploration`.
-        experiment_type: default ``amago.Experiment``.
+        experiment_type: a subclass of ``amago.Experiment``, or it.
         dataset: default a ``DiskTrajDataset`` under ``--buffer_dir``.
         **extra_experiment_kwargs: anything else for the Experiment; they win.
 
@@ -263,8 +264,6 @@ def create_experiment_from_cli(
     """
     args = vars(command_line_args)
     folder = args.get("buffer_dir", "amago_runs")
-    if experiment_type is None:
-        experiment_type = importlib.import_module("amago.experiment").Experiment
     if dataset is None:
         loading = importlib.import_module("amago.loading")
         dataset = loading.DiskTrajDataset(
