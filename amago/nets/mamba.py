@@ -22,6 +22,8 @@ _HAS_KERNEL = importlib.util.find_spec("mamba_ssm") is not None
 
 #: Timesteps whose states are in memory together: few fit into a CPU's cache, many keep a device busy.
 CHUNK_CPU, CHUNK_DEVICE = 8, 64
+#: Largest N that the authors' kernel takes.
+MAX_KERNEL_STATE = 256
 
 
 # -- the state-space recurrence ------------------------------------------------------------------
@@ -249,9 +251,15 @@ class Mamba(nn.Module):
         """(B, L, D) -> (B, L, D)."""
         x, gate = self.in_proj(seq).chunk(2, dim=-1)
         x = F.silu(self.conv1d(x.transpose(1, 2))[..., : seq.shape[1]])
-        use_kernel = _HAS_KERNEL and seq.is_cuda
-        y = self._kernel(x) if use_kernel else self._plain(x.permute(2, 0, 1)).transpose(0, 1)
+        y = self._kernel(x) if self._may_use_kernel(x) else self._plain(x.permute(2, 0, 1)).transpose(0, 1)
         return self.out_proj(y * F.silu(gate))
+
+    def _may_use_kernel(self, x: Tensor) -> bool:
+        """Whether the authors' kernel is there, takes these numbers, and may be used."""
+        # its backward adds up with atomics, in whatever order
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        fits = self.D.dtype == torch.float32 and self.d_state <= MAX_KERNEL_STATE
+        return _HAS_KERNEL and x.is_cuda and fits and not deterministic
 
     def _plain(self, x: Tensor) -> Tensor:
         """The state-space part, time first: (L, B, E) -> (L, B, E)."""
@@ -267,8 +275,11 @@ class Mamba(nn.Module):
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
         dt, a, b, c = self._select(x.transpose(1, 2))
-        dt, b, c = (m.transpose(1, 2).contiguous() for m in (dt, b, c))
-        return selective_scan_fn(x.contiguous(), dt, a, b, c, self.D.float()).transpose(1, 2)
+        # as in _plain; besides, under autocast step sizes come in another precision, which the kernel refuses
+        with torch.autocast(x.device.type, enabled=False):
+            dt, b, c = (m.transpose(1, 2) for m in (dt, b, c))
+            x, dt, b, c = (m.to(a.dtype).contiguous() for m in (x, dt, b, c))
+            return selective_scan_fn(x, dt, a, b, c, self.D).transpose(1, 2)
 
     def step(self, token: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         """One timestep: (B, 1, D) -> (B, 1, D) and the next state."""

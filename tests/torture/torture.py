@@ -3,7 +3,7 @@
     python -m tests.torture.torture                       30 kills a cell, about ten minutes on 2 cores
     python -m tests.torture.torture --kills 4 --launcher 1 --epochs 10
 
-A suite of small cells, one for each architecture of the quick suite, is run twice. One run is left alone. The
+A suite of small cells, one for each entry of `ARCHITECTURES`, is run twice. One run is left alone. The
 other is killed: first `amago-suite run` itself with all that it started, then every cell's training and
 evaluation. Moments come from a seeded generator. To say truly where a kill hit, the process is stopped
 (SIGSTOP), what lies on its disk is read, and only then it is killed: no code of the program knows of this.
@@ -34,7 +34,21 @@ from rich.table import Table
 
 from amago_suite.verify_cell import first_difference, weights_differ, without_clocks
 
-ARCHITECTURES = ("ff", "rnn", "transformer")
+#: Name of a cell -> its entry in the suite: the quick suite's architectures, the scan of mamba, and the other agent.
+ARCHITECTURES = {
+    "ff": "ff",
+    "rnn": "rnn",
+    "transformer": "transformer",
+    "mamba": "mamba",
+    "multitask": json.dumps(
+        {
+            "name": "multitask",
+            "id": "rnn",
+            "gin": "Experiment.agent_type = @MultiTaskAgent\nMultiTaskAgent.num_critics = 2\n"
+            "NCriticsTwoHot.d_hidden = 64\n",
+        }
+    ),
+}
 VALIDATION_EVERY = 3
 SUITE = """
 environments:
@@ -335,7 +349,7 @@ def torture(
     launcher: int,
     epochs: int,
     seed: int,
-    architectures: Sequence[str] = ARCHITECTURES,
+    architectures: Sequence[str] = tuple(ARCHITECTURES),
 ) -> list[Tortured]:
     """The whole thing.
 
@@ -345,9 +359,10 @@ def torture(
         launcher: kills of `amago-suite run`.
         epochs: budget of the cells.
         seed: of the moments.
-        architectures: of the cells.
+        architectures: the cells, keys of `ARCHITECTURES`.
     """
-    suite = SUITE.format(architectures=", ".join(architectures), epochs=epochs, validation=VALIDATION_EVERY)
+    entries = ", ".join(ARCHITECTURES[name] for name in architectures)
+    suite = SUITE.format(architectures=entries, epochs=epochs, validation=VALIDATION_EVERY)
     calm, rough = Desk(folder / "calm", suite), Desk(folder / "rough", suite)
     calm.run()
     # Writes every cell.yaml, and is the first to be killed.
@@ -392,7 +407,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="of each cell")
     parser.add_argument("--launcher", type=int, default=5, help="kills of `amago-suite run`")
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, metavar="NAME")
+    parser.add_argument(
+        "--architectures", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES, metavar="NAME"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", type=Path, help="write everything here")
     parser.add_argument("--markdown", action="store_true")

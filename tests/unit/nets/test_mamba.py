@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any
 
 import pytest
@@ -98,3 +100,51 @@ def test_recurrence_keeps_full_precision() -> None:
         dt, a, b, c = (m.float() for m in layer._select(x))
     assert out.dtype == torch.float32
     assert torch.allclose(out, _by_hand(x, dt, a, b, c) + layer.D * x, atol=1e-5)
+
+
+def _their_interface(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """``selective_scan_fn`` of mamba-ssm as its documentation and checks describe it: time last, one precision."""
+    batch, channels, length = u.shape
+    assert delta.shape == u.shape and a.shape[0] == channels and d.shape == (channels,)
+    assert b.shape == c.shape == (batch, a.shape[1], length)
+    assert u.dtype == delta.dtype == b.dtype == c.dtype and a.dtype == d.dtype == torch.float32
+    assert all(m.stride(-1) == 1 for m in (u, delta, b, c))
+    first = [m.permute(2, 0, 1) for m in (u, delta)]
+    y = _by_hand(*first, a, b.permute(2, 0, 1), c.permute(2, 0, 1))
+    return y.permute(1, 2, 0) + u * d[:, None]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_kernel_is_called_as_its_package_wants(half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments fit the package's interface, also under autocast, and mean what the plain path computes.
+
+    The kernel itself needs a GPU: `test_kernel_equals_plain`.
+    """
+    module = types.ModuleType("mamba_ssm.ops.selective_scan_interface")
+    module.selective_scan_fn = _their_interface  # type: ignore[attr-defined]
+    for name in ("mamba_ssm", "mamba_ssm.ops"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    torch.manual_seed(0)
+    layer = mamba.Mamba(d_model=6, d_state=3, d_conv=4, expand=2)
+    x = torch.randn(2, 12, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        ours, plain = layer._kernel(x), layer._plain(x.permute(2, 0, 1)).transpose(0, 1)
+    assert ours.dtype == plain.dtype == torch.float32
+    assert torch.allclose(ours, plain, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not mamba._HAS_KERNEL, reason="mamba-ssm is not installed")
+def test_kernel_equals_plain() -> None:
+    """On a GPU with mamba-ssm: outputs and gradients of both paths; with deterministic kernels, the plain one."""
+    torch.manual_seed(0)
+    layer = mamba.Mamba(d_model=32, d_state=16, d_conv=4, expand=2).cuda()
+    seq = torch.randn(3, 50, 32, device="cuda")
+    results = []
+    for use in (True, False):
+        layer._may_use_kernel = lambda x, use=use: use  # type: ignore[method-assign, misc]
+        out = layer(seq)
+        results.append([out, *torch.autograd.grad(out.square().sum(), list(layer.parameters()))])
+    for theirs, ours in zip(*results, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
