@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from amago.errors import ConfigurationError
 from amago.gin_names import explains_required
+from amago.nets import _flex
 
 #: (score, batch, head, query position, key position) -> score; all broadcast against (B, H, L, L).
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -144,8 +145,8 @@ def explicit_attention(
 class _DenseAttention(SelfAttention):
     """Attention with a mask and edited scores given as functions of positions.
 
-    ``mask_mod`` and ``score_mod`` are those of torch's ``flex_attention`` except that they get tensors that
-    broadcast, not scalars. That kernel itself has no backward on CPU, and its numbers are these.
+    ``mask_mod`` and ``score_mod`` are those of torch's ``flex_attention``, and get tensors that broadcast or, from
+    that kernel (see :mod:`amago.nets._flex` for when it is used), scalars.
     """
 
     mask_mod: MaskMod | None = None
@@ -154,6 +155,8 @@ class _DenseAttention(SelfAttention):
     sink_size = 0
     #: write the softmax out instead of calling torch's fused kernel
     explicit = False
+    #: whether ``flex_attention`` could not be compiled for these functions
+    _kernel_failed = False
 
     def forward(
         self,
@@ -182,6 +185,18 @@ class _DenseAttention(SelfAttention):
             # Without a mask the fastest kernels apply.
             p = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal).transpose(1, 2)
+        if (
+            not self.explicit
+            and not self._kernel_failed
+            and _flex.fits(q, self.dropout if self.training else 0.0)
+        ):
+            out = _flex.tried(
+                type(self).__name__,
+                lambda: _flex.attend(q, k, v, self._visible_whole(limited), self.score_mod),
+            )
+            if out is not None:
+                return out.transpose(1, 2)
+            self._kernel_failed = True
         reach = self.reach() if self.causal else None
         if limited:
             assert self.context is not None
@@ -193,6 +208,17 @@ class _DenseAttention(SelfAttention):
             for start in range(0, length, stretch)
         ]
         return torch.cat(outs, dim=2).transpose(1, 2)
+
+    def _visible_whole(self, limited: bool) -> MaskMod:
+        """Causality, context and ``mask_mod`` in one function of positions in whole sequences."""
+
+        def visible(b: Tensor, h: Tensor, q_pos: Tensor, k_pos: Tensor) -> Tensor:
+            seen = k_pos <= q_pos if self.causal else k_pos == k_pos
+            if limited and self.context is not None:
+                seen = seen & (q_pos - k_pos < self.context)
+            return seen & self.mask_mod(b, h, q_pos, k_pos) if self.mask_mod is not None else seen
+
+        return visible
 
     def _attend_stretch(
         self, q: Tensor, k: Tensor, v: Tensor, start: int, stop: int, reach: int | None, limited: bool
