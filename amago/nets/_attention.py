@@ -185,17 +185,14 @@ class _DenseAttention(SelfAttention):
             # Without a mask the fastest kernels apply.
             p = self.dropout if self.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=self.causal).transpose(1, 2)
-        if (
-            not self.explicit
-            and not self._kernel_failed
-            and _flex.fits(q, self.dropout if self.training else 0.0)
-        ):
-            out = _flex.tried(
-                type(self).__name__,
-                lambda: _flex.attend(q, k, v, self._visible_whole(limited), self.score_mod),
+        p = self.dropout if self.training else 0.0
+        if not self.explicit and not self._kernel_failed and _flex.fits(q, p):
+            visible = self._visible_whole(limited)
+            by_kernel = _flex.tried(
+                type(self).__name__, lambda: _flex.attend(q, k, v, visible, self.score_mod)
             )
-            if out is not None:
-                return out.transpose(1, 2)
+            if by_kernel is not None:
+                return by_kernel.transpose(1, 2)
             self._kernel_failed = True
         reach = self.reach() if self.causal else None
         if limited:
