@@ -145,10 +145,10 @@ def test_the_other_job_dies(lab: Lab, calm: Mapping[str, bytes]) -> None:
     assert lab.cluster is not None
     lay_out(lab)
     first, _ = train_on(lab, "n1")
-    lab.trainer(3)
+    trainer = lab.trainer(3)
     second, output = train_on(lab, "n2")
     wait_for(lambda: output.exists() and "waiting for" in output.read_text(), "the second to wait")
-    subprocess.run(["scancel", "--signal=KILL", "--full", first], env=lab.environment, check=True)
+    trainer.kill()
     wait_for(lambda: not lab.cluster.jobs(), "both jobs to end")
     assert state(lab.cluster, second) == "COMPLETED"
     assert [(a["job"], a["reason"]) for a in lab.attempts()] == [(first, "lost"), (second, "finished")]

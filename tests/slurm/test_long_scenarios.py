@@ -111,8 +111,10 @@ def test_a_lost_node_works_on(lab: Lab, calm: Mapping[str, bytes]) -> None:
         lab.cluster.start(f"slurmd.{node}")
         come_back(lab, node)
     assert not trainer.is_running()
+    # SLURM may start the job only after the trainer's end, and its inner Snakemake begins anew: from the last
+    # checkpoint, with the same end.
     lab.check(calm)
-    assert len(lab.attempts()) == 1
+    assert lab.attempts()[0]["reason"] == "finished"
 
 
 def test_wall_time_exceeded(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> None:
