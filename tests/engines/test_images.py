@@ -123,7 +123,7 @@ def test_image_is_nobodys_and_works_read_only(docker: Any, core: Image) -> None:
     program = "import os, torch, amago, envs_suite; print(os.getuid(), torch.zeros(2).sum().item())"
     assert in_image(docker, core, "python", "-c", program).split() == ["65534", "0.0"]
     assert in_image(docker, core, "python", "-c", program, user="4321:4321").split() == ["4321", "0.0"]
-    assert "CELL_FOLDER" in in_image(docker, core, "amago-suite", "train", "--help").upper()
+    assert in_image(docker, core, "amago-suite", "train", "--help").startswith("Usage: amago-suite train")
 
 
 @pytest.mark.docker
