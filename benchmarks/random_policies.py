@@ -28,10 +28,12 @@ SEED = 0
 
 
 def random_actions(env: AMAGOEnv, rng: np.random.Generator) -> np.ndarray:
-    """Uniform actions for all actors: (N, 1) integers, or (N, A) floats in [-1, 1]."""
+    """Uniform actions for all actors: (N, 1) integers, (N, A) of 0 and 1, or (N, A) floats in [-1, 1]."""
     n = env.batched_envs
     if env.discrete:
         return rng.integers(0, env.action_size, size=(n, 1))
+    if env.multibinary:
+        return rng.integers(0, 2, size=(n, env.action_size))
     return rng.uniform(-1.0, 1.0, size=(n, env.action_size)).astype(np.float32)
 
 

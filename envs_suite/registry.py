@@ -244,12 +244,15 @@ class EnvSpec:
 _CATALOGUES = (
     "catalogue",
     "catalogue_alchemy",
+    "catalogue_atari",
     "catalogue_control",
     "catalogue_jax",
     "catalogue_metaworld",
     "catalogue_minigrid",
+    "catalogue_nethack",
     "catalogue_offline",
     "catalogue_popgym",
+    "catalogue_procgen",
 )
 
 _entries: dict[str, EnvSpec] = {}
