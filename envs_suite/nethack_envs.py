@@ -29,6 +29,7 @@ import numpy as np
 from gymnasium import spaces
 
 from amago.errors import ConfigurationError
+from amago.registry import nearest
 from envs_suite.nethack_tasks import SYMBOLS
 from envs_suite.optional import need
 from envs_suite.tasks import draw_until, eval_generator, is_eval_task
@@ -122,7 +123,10 @@ class NetHackTask(gym.Env):
             warnings.simplefilter("ignore")
             need("minihack" if task.startswith("MiniHack") else "nle", task, "nethack")
             if task not in gym.registry:
-                raise ConfigurationError(f"neither nle nor minihack has a task {task!r}")
+                known = sorted(name for name in gym.registry if name.startswith(("NetHack", "MiniHack")))
+                raise ConfigurationError(
+                    f"neither nle nor minihack has a task {task!r}; {nearest(task, known)}"
+                )
             own: dict[str, Any] = {} if character is None else {"character": character}
             made: Any = gym.make(
                 task,

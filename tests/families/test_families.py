@@ -21,14 +21,21 @@ FAMILIES.remove("core")
 
 #: family -> the environment that is trained, its parameters, and bindings that keep it small.
 TRAINED: dict[str, tuple[str, dict, str]] = {
+    "atari": (
+        "atari-multi-game",
+        {"frames": 480},
+        "Experiment.max_seq_len = 16\nExperiment.traj_save_len = 40\n",
+    ),
     "jax": ("gymnax-catch", {}, ""),
     "labyrinth": ("popgym-labyrinth-escape-easy", {}, ""),
     "metaworld": ("metaworld-ml1", {"attempts": 1}, ""),
+    "nethack": ("minihack-room-5x5", {}, "Experiment.traj_save_len = 100\n"),
     "offline": (
         "offline-pendulum",
         {},
         "Experiment.start_collecting_at_epoch = 2\nExperiment.max_seq_len = 32\nExperiment.batch_size = 8\n",
     ),
+    "procgen": ("procgen-multi-game", {"games": "memory", "mode": "memory"}, "Experiment.max_seq_len = 16\n"),
 }
 SMALL = """
 Experiment.parallel_actors = 2
@@ -65,6 +72,19 @@ def test_every_environment_is_as_declared(family: str) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert set(found) == {i for i in envs_suite.ids() if envs_suite.get(i).family == family}
     assert {env_id: error for env_id, error in found.items() if error} == {}
+
+
+def test_what_only_this_family_has(family: str) -> None:
+    """Guards what a family's script of its own checks: missing ROMs, attempts at one level, ends of a dungeon."""
+    script = ROOT / f"tests/families/special_{family}.py"
+    if not script.is_file():
+        pytest.skip(f"the family {family} has no checks of its own")
+    command = [str(python_of(family)), "-W", "ignore", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found
+    assert {name: error for name, error in found.items() if error} == {}
 
 
 def test_a_cell_is_trained_and_evaluated_by_its_familys_python(family: str, tmp_path: Path) -> None:
