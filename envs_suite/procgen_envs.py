@@ -129,15 +129,21 @@ class ProcgenGames(gym.Env):
 
     def _begin(self) -> np.ndarray:
         self.close()
-        self.env = self._build(
-            num=1,
-            env_name=self.game,
-            num_threads=0,
-            rand_seed=0,
-            num_levels=1,
-            start_level=self.level,
-            distribution_mode=mode_of(self.game, self.mode),
-        )
+        try:
+            self.env = self._build(
+                num=1,
+                env_name=self.game,
+                num_threads=0,
+                rand_seed=0,
+                num_levels=1,
+                start_level=self.level,
+                distribution_mode=mode_of(self.game, self.mode),
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"procgen's compiled games cannot be loaded ({str(error).splitlines()[0]}); they need libGL, GLib and "
+                "libX11: on Debian apt-get install libgl1 libglib2.0-0 libx11-6"
+            ) from error
         self.returns.append(0.0)
         self.waiting = False
         self.seen = self._observation(self.env.observe()[1])

@@ -28,6 +28,17 @@ def check_bad_input_is_one_line() -> None:
     refused(lambda: ProcgenGames(["maze"], levels=3), "levels", "at least 20")
 
 
+def check_missing_libraries_are_one_line() -> None:
+    """A slim system without libGL: what the loader says, and what to install."""
+    env = ProcgenGames(["maze"])
+
+    def fail(**keywords: object) -> None:
+        raise OSError("libGL.so.1: cannot open shared object file: No such file or directory\nmore")
+
+    env._build = fail
+    refused(lambda: env.reset(seed=0), "libGL.so.1", "apt-get install libgl1")
+
+
 def _to_the_end(env: ProcgenGames, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
     """Random actions to the end of an attempt: the screen before, the last one, whether all is over."""
     seen = env.seen
