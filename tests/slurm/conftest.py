@@ -47,4 +47,4 @@ def lab(tmp_path: Path, cluster: Cluster) -> Iterator[Lab]:
     made = Lab(tmp_path, cluster)
     made.write(**LONG)
     yield made
-    cluster.cancel_all()
+    made.close()

@@ -64,6 +64,7 @@ class Lab:
     name: str = "tiny"  #: of the folder below results/
     suite: str = "tiny.yaml"
     began: float = field(default_factory=time.monotonic)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def write(
         self,
@@ -112,7 +113,7 @@ class Lab:
     def launch(self, command: list[str]) -> subprocess.Popen[bytes]:
         """A command of a person here, in the background."""
         with (self.folder / "output.txt").open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self.environment,
@@ -120,6 +121,16 @@ class Lab:
                 stderr=output,
                 stdin=subprocess.DEVNULL,
             )
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what is still running, when a test failed in the middle: first what submits, then the jobs."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        if self.cluster is not None:
+            self.cluster.cancel_all()
 
     def run(self, *options: str) -> int:
         """`amago-suite run`, to its end. Returns its exit code."""

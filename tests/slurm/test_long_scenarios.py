@@ -170,8 +170,7 @@ def test_jobs_of_cells_that_are_gone_are_cancelled(lab: Lab, calm: Mapping[str, 
     assert lab.cluster is not None
     lab.write(**LONG, architectures="[ff, rnn]")
     run = lab.start()
-    lab.trainer(2, "ff")
-    wait_for(lambda: lab.epochs("rnn") >= 1, "an epoch of the other")
+    wait_for(lambda: lab.epochs("ff") >= 2 and lab.epochs("rnn") >= 1, "epochs of both")
     run.kill()
     run.wait()
     lab.write(**LONG)
