@@ -154,6 +154,14 @@ def test_the_wall_time_ends_and_snakemake_is_killed(packed: Lab) -> None:
     assert len(weights) == 1
 
 
+@pytest.mark.slurm
+def test_arrays_are_refused(lab: Lab) -> None:
+    """The plugin's arrays give one task's failure to all: nothing is submitted with them, and the way out is said."""
+    assert lab.run("--slurm-array-jobs=all") == 1
+    assert "cells_per_job" in lab.said()
+    assert lab.cluster is not None and lab.cluster.jobs() == []
+
+
 def test_how_members_end(tmp_path: Path) -> None:
     """Exit codes one by one, a member killed by a signal too; a second start (a requeue) runs only the unfinished."""
     path = tmp_path / "pack.json"

@@ -6,8 +6,10 @@ import contextlib
 import shlex
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from amago_suite.doctor.findings import Finding, note, ok, problem
+from amago_suite.doctor.partner import PATIENCE
 from amago_suite.doctor.sharing import Meeting, same_software
 from amago_suite.doctor.slurm import Answer, Request, ask
 
@@ -44,7 +46,7 @@ def meet_nodes(met: Meeting, request: Request, count: int, patience: float) -> I
                     "try later, or with a larger --patience",
                 )
                 return
-            found, said = met.examine(name, f"node {where}")
+            found, said = met.examine(name, f"node {where}", min(patience, PATIENCE))
             yield from found
             if said is None:
                 output = met.folder / f"{name}.out"
@@ -64,8 +66,6 @@ def meet_nodes(met: Meeting, request: Request, count: int, patience: float) -> I
 def _submit(met: Meeting, request: Request, name: str, but: list[str]) -> Answer:
     # The job may end before its wall time, so neither its runtime nor the warning before the end matter.
     extra = tuple(option for option in request.extra if not option.startswith("--signal"))
-    from dataclasses import replace
-
     small = replace(request, runtime=RUNTIME, extra=extra, mem_mb=min(request.mem_mb or 1000, 1000), cpus=1)
     options = ["--parsable", f"--job-name=amago-doctor-{name}", f"--output={met.folder}/{name}.out"]
     if but:

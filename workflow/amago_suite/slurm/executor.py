@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 from snakemake_executor_plugin_slurm import Executor as Plugin
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from amago.errors import AmagoError
@@ -69,6 +70,11 @@ class Executor(Plugin):
         self._stopping = threading.Event()
         self._refused = threading.local()
         super().__post_init__(test_mode)
+        if self.workflow.executor_settings.array_jobs:
+            # One failing task makes the plugin call all of them failed, and Snakemake delete what they made.
+            raise WorkflowError(
+                "arrays are not used: set cells_per_job in config/site.yaml (docs/slurm.md says why)"
+            )
         prefix = self.workflow.executor_settings.jobname_prefix or "amago"
         self.run_uuid = f"{prefix}-{self.grid.suite}-{digest(str(self.grid.folder.resolve()))[:12]}"
         self.poll = self.workflow.executor_settings.init_seconds_before_status_checks
