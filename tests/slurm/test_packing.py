@@ -76,6 +76,9 @@ def test_three_cells_share_two_jobs_and_a_gpu(packed: Lab, short: Mapping[str, b
     assert [job[:3] for job in found] == [("COMPLETED", "3", "1800M"), ("COMPLETED", "3", "1800M")]
     assert all(job[3].startswith("pack ") for job in found)
     assert len({seconds(packed, environment)[0]["job"] for environment in THREE}) == 1
+    # Side by side on one GPU, and not one after the other.
+    spans = [seconds(packed, environment)[0] for environment in THREE]
+    assert max(span["start"] for span in spans) < min(span["end"] for span in spans)
     for size in ("4", "1"):
         packed.settings["cells_per_job"] = size
         assert packed.run("--dry-run") == 0
@@ -177,6 +180,15 @@ def test_how_members_end(tmp_path: Path) -> None:
     assert exit_code(path, 7) is None
     write_pack(path, [])
     assert main(path) == 1
+
+
+def test_members_share_the_jobs_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them waits for a GPU of its own."""
+    path = tmp_path / "pack.json"
+    write_pack(path, [Member(name, f"echo $AMAGO_GPU_SLOT > {tmp_path}/{name}") for name in ("a", "b")])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert main(path) == 0
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "3\n"
 
 
 def test_a_signal_reaches_every_member(tmp_path: Path) -> None:

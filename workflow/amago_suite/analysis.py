@@ -14,6 +14,7 @@ from amago_suite.bootstrap import RESAMPLES
 from amago_suite.collect import Collection, Run
 from amago_suite.columns import Row
 from amago_suite.comparisons import MARGIN
+from amago_suite.costs import cost_rows
 from amago_suite.grid import Environment, Grid
 from amago_suite.statistics import Floats, normalise, summarise
 from envs_suite import Published
@@ -65,7 +66,7 @@ def analyse(collection: Collection, *, resamples: int = RESAMPLES, margin: float
         scores=_score_rows(collection.grid, scores_of, best_of),
         aggregate=aggregate,
         comparisons=comparisons,
-        costs=_cost_rows(runs),
+        costs=cost_rows(collection, runs),
         missing=collection.missing,
         scores_of=scores_of,
         normalised_of=normalised_of,
@@ -269,26 +270,3 @@ def published_value(entry: Published) -> str:
     """``27.4 [25.0, 29.9]``."""
     bounds = f" [{entry.interval[0]:g}, {entry.interval[1]:g}]" if entry.interval else ""
     return f"{entry.value:g}{bounds}"
-
-
-_SUMMED = ("attempts", "env_steps", "gradient_steps", "wall_seconds", "gpu_seconds")
-_PEAKS = ("peak_memory_mb", "peak_gpu_memory_mb")
-
-
-def _cost_rows(runs: list[Row]) -> list[Row]:
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for run in runs:
-        groups.setdefault((run["environment"], run["architecture"]), []).append(run)
-    groups["(all)", "(all)"] = runs
-    rows = []
-    for (environment, architecture), members in groups.items():
-        row: Row = {"environment": environment, "architecture": architecture, "runs": len(members)}
-        for name in _SUMMED:
-            known = [m[name] for m in members if m[name] is not None]
-            row[name] = sum(known) if known else None
-        for name in _PEAKS:
-            row[name] = max((m[name] for m in members if m[name] is not None), default=None)
-        steps, seconds = row["env_steps"], row["wall_seconds"]
-        row["env_steps_per_second"] = steps / seconds if steps and seconds else None
-        rows.append(row)
-    return rows

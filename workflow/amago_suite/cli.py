@@ -226,6 +226,7 @@ def tables(
     imports: AllowImports = False,
 ) -> None:
     """Tables and report from what is finished so far, in results/SUITE/partial/."""
+    from amago_suite.accounting import update as update_accounts
     from amago_suite.drawings import write_figures
     from amago_suite.grid import read_plan
     from amago_suite.report import write_report
@@ -234,6 +235,7 @@ def tables(
     if plan_file is None and suite is None:
         raise ConfigurationError("which suite? `amago-suite tables SUITE`")
     grid = read_plan(plan_file) if plan_file is not None else planned(str(suite), smoke)
+    update_accounts(grid)
     result = write_tables(grid.folder, grid, partial=not complete)
     write_report(grid.folder, grid, partial=not complete, tables=result)
     if complete:

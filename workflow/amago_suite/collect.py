@@ -20,6 +20,7 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from amago.errors import DataError
+from amago_suite.accounting import Costs, costs_of
 from amago_suite.cell import Cell
 from amago_suite.columns import EPISODES, Row
 from amago_suite.files import read_json
@@ -40,6 +41,7 @@ class Run:
         provenance, evaluation: the two JSON files it left.
         rows: its rows of the episodes table.
         progress: column -> (epochs,) of ``progress.csv``; empty where there is none.
+        accounts: what a cluster's accounts say of its jobs, or ``None`` where they are not known.
     """
 
     cell: Cell
@@ -47,6 +49,7 @@ class Run:
     evaluation: dict[str, Any]
     rows: slice
     progress: Mapping[str, Floats]
+    accounts: Costs | None = None
 
     @property
     def diverged(self) -> bool:
@@ -104,7 +107,9 @@ def collect(grid: Grid) -> Collection:
     episodes, edges = read_episodes(cells)
     progress = read_progress(cells)
     runs = [
-        Run(cell, provenance, evaluation, slice(int(edges[i]), int(edges[i + 1])), progress[i])
+        Run(
+            cell, provenance, evaluation, slice(int(edges[i]), int(edges[i + 1])), progress[i], costs_of(cell)
+        )
         for i, (cell, provenance, evaluation) in enumerate(finished)
     ]
     return Collection(grid, runs, episodes, missing)

@@ -240,21 +240,44 @@ COMPARISONS = Table(
 
 COSTS = Table(
     "costs",
-    "what one environment and architecture cost, summed over runs; '(all)' for totals",
+    "what training cost: a run; then all runs of an environment and architecture; last, all runs, '(all)'",
     (
         _ENVIRONMENT,
         _ARCHITECTURE,
-        _integer("runs", "runs"),
+        _integer("seed", "seed of the run; empty in sums", optional=True),
+        _integer("runs", "runs in the row"),
         _integer("attempts", "times a training was started", optional=True),
         _integer("env_steps", "environment steps", optional=True),
         _integer("gradient_steps", "gradient updates", optional=True),
-        _number("wall_seconds", "training time, s", optional=True),
-        _number("gpu_seconds", "GPU time, s", optional=True),
+        _number("wall_seconds", "training time, s; measured by the trainer", optional=True),
+        _number("gpu_hours", "time that training held a GPU, h; measured by the trainer", optional=True),
+        _number("cpu_hours", "CPU time that training used, h; measured by the trainer", optional=True),
         _number(
             "env_steps_per_second", "environment steps over wall seconds, learning included", optional=True
         ),
-        _number("peak_memory_mb", "largest peak of resident memory, MiB", optional=True),
-        _number("peak_gpu_memory_mb", "largest peak of GPU memory, MiB", optional=True),
+        _number(
+            "peak_memory_mb", "largest peak of resident memory, MiB; measured by the trainer", optional=True
+        ),
+        _number(
+            "peak_gpu_memory_mb", "largest peak of GPU memory, MiB; measured by the trainer", optional=True
+        ),
+        _integer("jobs", "SLURM jobs that trained; from the cluster's accounts", optional=True),
+        _number("queue_hours", "time that those jobs waited, h; from the accounts", optional=True),
+        _number(
+            "allocated_gpu_hours",
+            "GPUs that they held times their time, h; from the accounts; a shared job counts in parts",
+            optional=True,
+        ),
+        _number(
+            "allocated_cpu_hours",
+            "CPUs that they held times their time, h; from the accounts; a shared job counts in parts",
+            optional=True,
+        ),
+        _number(
+            "job_peak_memory_mb",
+            "largest memory of a job's step, MiB; from the accounts, which look every few seconds",
+            optional=True,
+        ),
     ),
 )
 

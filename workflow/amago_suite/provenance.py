@@ -112,6 +112,12 @@ def peak_memory_mb() -> float:
     return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of those it started and waited for (environment workers), s."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(one.ru_utime + one.ru_stime for one in used), 3)
+
+
 def peak_gpu_memory_mb() -> float | None:
     """Largest memory that torch held on the accelerator, in MiB; None without one."""
     import torch

@@ -35,6 +35,7 @@ class Attempt:
     epoch_end: int | None = None
     seconds: float | None = None
     gpu_seconds: float | None = None
+    cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
     peak_gpu_memory_mb: float | None = None
     oom_kills: int | None = None  #: processes that the kernel had killed for memory here, at the start
@@ -48,7 +49,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("job", "log", "end", "reason", "engine", "image_id"), (str, type(None))),
     **dict.fromkeys(("parent", "epoch_start", "epoch_end", "oom_kills"), (int, type(None))),
     **dict.fromkeys(
-        ("seconds", "gpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb"), (int, float, type(None))
+        ("seconds", "gpu_seconds", "cpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb"),
+        (int, float, type(None)),
     ),
 }
 

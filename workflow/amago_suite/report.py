@@ -19,6 +19,7 @@ from amago_suite.across import LIKE_THESE, THESE
 from amago_suite.analysis import BEST, FINAL, Analysis, analyse
 from amago_suite.collect import Collection, collect
 from amago_suite.columns import Row
+from amago_suite.costs import sums
 from amago_suite.coverage import T_INTERVAL, coverage_rows
 from amago_suite.drawings import draw, line_figures
 from amago_suite.files import write_text
@@ -84,9 +85,7 @@ def render(collection: Collection, analysis: Analysis, *, live: bool = False) ->
     grid = collection.grid
     lines = line_figures(collection, analysis)
     drawings = draw(collection, analysis, lines, pdf=False)
-    return templates.get_template(
-        "report.html"
-    ).render(
+    return templates.get_template("report.html").render(
         grid=grid,
         style=_asset("report.css"),
         script=_asset("report.js"),
@@ -105,7 +104,7 @@ def render(collection: Collection, analysis: Analysis, *, live: bool = False) ->
         architectures=architecture_rows(grid, analysis),
         comparisons=[c for c in analysis.comparisons if c["scope"] in (THESE, LIKE_THESE)],
         within=[c for c in analysis.comparisons if c["scope"] == "environment"],
-        costs=analysis.costs[:-1],
+        costs=sums(analysis.costs),
         coverage=coverage_rows(),
         coverage_t=T_INTERVAL,
         notes=[note for note in layout.notes(grid, analysis) if not note.startswith("[")],

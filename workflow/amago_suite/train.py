@@ -267,6 +267,7 @@ class _Attempt:
                 "attempts": len(attempts),
                 "wall_seconds": round(sum(attempt.seconds or 0.0 for attempt in attempts), 3),
                 "gpu_seconds": round(sum(attempt.gpu_seconds or 0.0 for attempt in attempts), 3),
+                "cpu_seconds": round(sum(attempt.cpu_seconds or 0.0 for attempt in attempts), 3),
                 "peak_memory_mb": _largest(attempt.peak_memory_mb for attempt in attempts),
                 "peak_gpu_memory_mb": _largest(attempt.peak_gpu_memory_mb for attempt in attempts),
                 "finished": records.utc_now(),
@@ -291,6 +292,7 @@ class _Attempt:
         return {
             "seconds": seconds,
             "gpu_seconds": seconds if gpu_memory is not None else 0.0,
+            "cpu_seconds": provenance.cpu_seconds(),
             "peak_memory_mb": provenance.peak_memory_mb(),
             "peak_gpu_memory_mb": gpu_memory,
         }

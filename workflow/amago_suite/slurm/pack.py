@@ -8,6 +8,7 @@ that fails leaves the others alone; how each ended is written beside FILE, where
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 from amago_suite.exits import DONE, FAILED, RESUMABLE
 from amago_suite.files import read_json, write_json, write_text
+from amago_suite.gpus import SLOT_VARIABLE
 
 _POLL = 0.2
 
@@ -72,6 +74,10 @@ def main(path: Path) -> int:
 
     signal.signal(signal.SIGTERM, forward)
     codes: dict[int, int] = {}
+    # The job's GPUs are for all of them: without this word, each would wait for one of its own.
+    environment = dict(os.environ)
+    if "CUDA_VISIBLE_DEVICES" in environment:
+        environment.setdefault(SLOT_VARIABLE, environment["CUDA_VISIBLE_DEVICES"])
     members = read_pack(path)
     for index, member in enumerate(members):
         if exit_code(path, index) == DONE:  # this job was requeued, and the member had ended before
@@ -80,7 +86,9 @@ def main(path: Path) -> int:
         exit_file(path, index).unlink(missing_ok=True)
         if member.log is not None:
             Path(member.log).parent.mkdir(parents=True, exist_ok=True)
-        running[index] = subprocess.Popen(["/bin/sh", "-c", member.command], stdin=subprocess.DEVNULL)
+        running[index] = subprocess.Popen(
+            ["/bin/sh", "-c", member.command], stdin=subprocess.DEVNULL, env=environment
+        )
     while running:
         time.sleep(_POLL)
         for index, process in list(running.items()):
