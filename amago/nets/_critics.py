@@ -342,8 +342,12 @@ class NCriticsTwoHot(BaseCriticHead):
 
     def bin_dist_to_raw_vals(self, bin_dist: pyd.Categorical) -> Tensor:
         """Values (..., 1), in the units of returns, of a distribution over bins of batch shape (...)."""
-        # a product with a vector: the largest tensor of the update is read once and not written again
-        value = (bin_dist.probs @ self.bin_vals.to(bin_dist.probs.dtype)).unsqueeze(-1)
+        probs = bin_dist.probs
+        # a product with a vector: the largest tensor of the update is read once and not written again;
+        # critics first, as they compute, or the product would begin with a copy
+        first = probs.movedim(-3, 0) if probs.dim() > 3 else probs
+        value = first @ self.bin_vals.to(probs.dtype)
+        value = (value.movedim(0, -2) if probs.dim() > 3 else value).unsqueeze(-1)
         return symexp(value) if self.use_symlog else value
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ def _maze(relabel: bool) -> Case:
         params={"size": 9, "min_goals": 2, "max_goals": 2, "time_limit": 64},
         steps=64,
         updates=60,
-        epochs=40,
+        epochs=20,
         metric="goal_fraction",
         goal=None,
         rate=1e-3,
@@ -121,12 +121,16 @@ CASES: dict[str, Case] = {
         "gym-pendulum",
         steps=100,
         updates=60,
-        epochs=60,
+        epochs=25,
         metric="return",
         goal=-250.0,
         rate=1e-3,
         context=32,
-        gin={**_discounts(0.8, 0.9, 0.95, reward=1.0), "EpsilonGreedy.steps_anneal": 2000},
+        gin={
+            **_discounts(0.8, 0.9, 0.95, reward=1.0),
+            "EpsilonGreedy.steps_anneal": 2000,
+            "Agent.n_step": 5,
+        },
     ),
     "tmaze-15": _tmaze(
         15, 77, 60, reference={"rnn": Reference(7700, 1160, 57), "transformer": Reference(5600, 840, 49)}
