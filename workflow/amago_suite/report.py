@@ -238,6 +238,12 @@ def architecture_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
     return rows
 
 
+def _mean_and_interval(row: Row) -> tuple[str, str]:
+    """``1.00`` and ``[0.93, 1.07]``."""
+    mean, _, rest = layout.with_interval(row).partition(" [")
+    return mean, f"[{rest}" if rest else "no interval"
+
+
 # -- the score table ----------------------------------------------------------------------------------
 
 
@@ -251,6 +257,7 @@ class ScoreCell:
         heat: mean on the normalised scale, clipped to 0..1.
         runs: (score, where it lies on the normalised scale in %) of every run.
         band: interval on the normalised scale in %, (from, width), or ``None``.
+        mean, interval: as they are written, to the same decimals; no interval is said.
         text: run scores, for a hover.
     """
 
@@ -259,6 +266,8 @@ class ScoreCell:
     heat: float = 0.0
     runs: tuple[tuple[float, float], ...] = ()
     band: tuple[float, float] | None = None
+    mean: str = ""
+    interval: str = ""
     text: str = ""
 
 
@@ -291,6 +300,7 @@ def score_rows(grid: Grid, analysis: Analysis) -> list[dict[str, Any]]:
                     place(row["mean"]) / 100,
                     tuple((float(v), place(v)) for v in values),
                     band,
+                    *_mean_and_interval(row),
                     "runs: " + ", ".join(layout.number(float(v)) for v in sorted(values)),
                 )
             )

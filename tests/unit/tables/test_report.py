@@ -18,7 +18,7 @@ from amago_suite.grid import Environment, Grid, Score
 from amago_suite.interactive import plot_data
 from amago_suite.layout import mixed_images
 from amago_suite.lines import attempt_figures, curve_figure, horizon_figures
-from amago_suite.report import write_report
+from amago_suite.report import score_rows, write_report
 from amago_suite.statistics import iqm, normalise
 from amago_suite.tables import write_tables
 
@@ -69,6 +69,16 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     )
     text = report_of(grid).read_text()
     assert "alert(1)" in text and "<script>alert" not in text and "<b>bold" not in text
+
+
+def test_an_interval_has_the_decimals_of_its_mean(tmp_path: Path) -> None:
+    """A mean below 1 whose interval ends above it: both to two decimals, and the mean only once."""
+    grid = make_grid(tmp_path, {"lake": SCORES["lake"]}, ("a",))
+    grid = write_grid(grid, lambda e, a, s: 0.9 + 0.1 * s)
+    cell = score_rows(grid, analyse(collect(grid), resamples=50))[0]["cells"][0]
+    assert (cell.mean, cell.interval) == ("1.00", "[0.75, 1.25]")
+    text = report_of(grid).read_text()
+    assert '<span class="mean">1.00</span>' in text and '<span class="ci">[0.75, 1.25]</span>' in text
 
 
 def test_warnings_are_given(tmp_path: Path) -> None:

@@ -111,9 +111,12 @@
       if (spec.ticks.length) this.figure.xaxis.ticker = new Bokeh.FixedTicker({ ticks: spec.ticks });
       this.cursor = new Bokeh.Span({ dimension: "height", location: 0, visible: false, line_width: 1 });
       this.figure.add_layout(this.cursor);
+      this.figure.toolbar.visible = false; // else its overflow button shows, at a width of nothing
       this.places = [...new Set(this.lines.flatMap((line) => line.x))].sort((a, b) => a - b);
       if (fine) {
-        this.figure.add_tools(new Bokeh.BoxZoomTool({ dimensions: "width" }));
+        const zoom = new Bokeh.BoxZoomTool({ dimensions: "width" });
+        Object.assign(zoom.overlay, { line_color: null, fill_color: "gray", fill_alpha: 0.2 });
+        this.figure.add_tools(zoom);
         this.figure.on_event("doubletap", () => this.figure.reset.emit());
       }
       this.figure.on_event("mousemove", (event) => this.point(event));
