@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,9 @@ def test_plots_follow_the_scheme_and_paper_gets_the_drawing(page: Any) -> None:
     light = page.evaluate(colour)
     assert figure.locator(".live").is_visible() and not figure.locator("> svg").is_visible()
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(300)
+    deadline = time.monotonic() + 20  # the page hears of it by an event
+    while page.evaluate(colour) == light and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
     assert page.evaluate(colour) != light
     page.emulate_media(media="print")
     assert not figure.locator(".live").is_visible() and figure.locator("> svg").is_visible()
