@@ -13,7 +13,7 @@ import pytest
 
 from tests.slurm.lab import Lab
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_from_start_to_table(lab: Lab, calm: Mapping[str, bytes]) -> None:
