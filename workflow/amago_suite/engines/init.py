@@ -4,7 +4,8 @@
 
 The launcher holds the other end of this process's standard input. When it is gone, however it went,
 that input ends, and the job gets SIGTERM and after the grace time SIGKILL. So no box outlives its
-launcher for long, without any engine being asked.
+launcher for long, without any engine being asked. (Podman's service keeps that end open itself; there
+the next launcher sweeps.)
 """
 
 from __future__ import annotations
