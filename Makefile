@@ -17,7 +17,7 @@ DEV  := requirements/dev
 OTHERS := $(filter-out core,$(patsubst containers/%/requirements.in,%,$(wildcard containers/*/requirements.in)))
 FAMILIES ?= $(OTHERS)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-        --generate-hashes --emit-build-options --override requirements/no-torch.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+        --generate-hashes --emit-build-options --override requirements/left-out.txt --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 define HELP
 make run     set up, train and evaluate every cell of a suite, print its table   SUITE=quick ENGINE=docker ARGS="--dry-run"
@@ -125,8 +125,9 @@ FAMILY_PIP = .venv-$*/bin/pip --quiet --disable-pip-version-check --no-input ins
 	$(FAMILY_PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Without dependencies: the lock has all of them but those of requirements/left-out.txt.
 $(VENV)/dev.stamp: $(DEV).lock $(VENV)/run.stamp
-	$(PIP) $(LOCKED) -r $(DEV).lock
+	$(PIP) $(LOCKED) --no-deps -r $(DEV).lock
 	@touch $@
 
 $(BIN)/pip:
