@@ -29,7 +29,7 @@ from tests.engines.conftest import BOXED, Desk, epochs, planned, wait_for
 
 pytestmark = pytest.mark.slow
 
-LONG = {"epochs": 60, "batches": 6, "architectures": "[rnn]", "seeds": "[0, 1]", "episodes": 10}
+LONG = {"epochs": 400, "batches": 6, "architectures": "[rnn]", "seeds": "[0, 1]", "episodes": 10}
 
 
 def boxes(engine: str, folder: Path) -> list[Any]:
