@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from amago.errors import ConfigurationError
 
 T = TypeVar("T")
+#: More names than these are not all shown in an error message.
+_MOST_SHOWN = 30
 
 
 class Registry(Generic[T]):
@@ -63,8 +65,10 @@ def _same(old: object, new: object) -> bool:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """ "did you mean a, b?" or the whole list, for the end of an error message."""
+    """ "did you mean a, b?" or what there is, for the end of an error message."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {', '.join(close)}?"
+    if len(known) > _MOST_SHOWN:
+        return f"known: {', '.join(known[:_MOST_SHOWN])} and {len(known) - _MOST_SHOWN} others"
     return f"known: {', '.join(known)}" if known else "none are registered"

@@ -29,7 +29,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from amago.envs import AMAGOEnv
 from amago.errors import ConfigurationError
 from amago.registry import nearest
 from envs_suite.atari_games import GAMES
@@ -124,6 +123,11 @@ class AtariGames(gym.Env):
         """The game of this episode."""
         return self.games[self.number]
 
+    @property
+    def task_name(self) -> str | None:
+        """The game, where there are several."""
+        return self.game if len(self.games) > 1 else None
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -173,19 +177,3 @@ class AtariGames(gym.Env):
         if shape not in self._shrinks:
             self._shrinks[shape] = Shrink(shape[0], shape[1], self.size)
         return self._shrinks[shape](screen)
-
-
-class AtariGamesAMAGO(AMAGOEnv):
-    """Atari games for AMAGO; metrics of many games carry the game's name.
-
-    Args:
-        env: the games.
-    """
-
-    def __init__(self, env: AtariGames) -> None:
-        super().__init__(env, env_name="atari")
-
-    @property
-    def env_names(self) -> list[str]:
-        label = self.env_name
-        return [label if len(self.env.games) == 1 else f"{label}/{self.env.game}"]

@@ -27,10 +27,10 @@ def _horizon(params: Params) -> int:
 
 
 def _make(games: tuple[str, ...], params: dict[str, Any], minimal: bool = False) -> Any:
-    from envs_suite.atari_envs import AtariGames, AtariGamesAMAGO
+    from envs_suite.atari_envs import AtariGames
 
     rules = {name: params[name] for name in _PARAMETERS}
-    return AtariGamesAMAGO(AtariGames(games, **rules, minimal_actions=minimal))
+    return AtariGames(games, **rules, minimal_actions=minimal)
 
 
 def _game(name: str) -> EnvSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from amago.errors import ConfigurationError
 from envs_suite.offline_data import PLAYED, data_file, play_episodes, read_episodes, write_shard_of
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
@@ -41,7 +42,10 @@ def _offline(name: str) -> EnvSpec:
 
     def check_files(params: Params) -> None:
         if not (played and params["data"] in PLAYED):
-            data_file(params["data"])
+            try:
+                data_file(params["data"], played)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"environment {env_id!r}: {error}") from error
 
     def data(params: Params, folder: Path) -> None:
         import gymnasium as gym

@@ -30,10 +30,10 @@ def _check_levels(params: Params) -> None:
 
 
 def _make(games: tuple[str, ...], params: dict[str, Any], split: Split) -> Any:
-    from envs_suite.procgen_envs import ProcgenAMAGO, ProcgenGames
+    from envs_suite.procgen_envs import ProcgenGames
 
     rules = {name: params[name] for name in ("mode", "attempts", "levels")}
-    return ProcgenAMAGO(ProcgenGames(games, **rules, split=split))
+    return ProcgenGames(games, **rules, split=split)
 
 
 def _game(name: str) -> EnvSpec:

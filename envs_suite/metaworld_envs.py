@@ -64,8 +64,14 @@ class MetaWorldTasks(gym.Env):
             raise ConfigurationError(f"metaworld has no task {unknown[0]!r}")
         self.tasks, self.attempts, self.split, self.split_goals = tuple(tasks), attempts, split, split_goals
         self._built: dict[str, Any] = {}
+        self.task = self.tasks[0]
         self.observation_space = spaces.Box(-np.inf, np.inf, (_NUMBERS + 2,), dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (4,), dtype=np.float32)
+
+    @property
+    def task_name(self) -> str | None:
+        """The task of this episode, where there are several."""
+        return self.task if len(self.tasks) > 1 else None
 
     def _draw(self, task_index: int | None) -> tuple[str, int]:
         def goal(rng: np.random.Generator, task: str, wanted: bool) -> int:

@@ -96,6 +96,7 @@ class MiniGridTasks(gym.Env):
         if unknown:
             raise ConfigurationError(f"minigrid has no environment {unknown[0]!r}")
         self.tasks = tuple(tasks)
+        self.task = self.tasks[0]
         self.attempts, self.split = attempts, split
         self.flat = encoding == "one-hot"
         self._envs: dict[str, gym.Env] = {}
@@ -108,6 +109,11 @@ class MiniGridTasks(gym.Env):
         extra = spaces.Box(0.0, 1.0, (5,), dtype=np.float32)
         self.observation_space = spaces.Dict({"image": image, "mission": mission, "extra": extra})
         self.action_space = spaces.Discrete(7)
+
+    @property
+    def task_name(self) -> str | None:
+        """The task of this episode, where there are several."""
+        return self.task if len(self.tasks) > 1 else None
 
     def _draw(self, task_index: int | None) -> tuple[str, int]:
         rng = self.np_random

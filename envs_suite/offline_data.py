@@ -42,19 +42,26 @@ class Episode:
 # -- reading -----------------------------------------------------------------------------------------
 
 
-def data_file(data: str) -> Path:
+def data_file(data: str, played: bool = True) -> Path:
     """The HDF5 file that a user means: itself, or the one of a Minari data set's folder.
+
+    Args:
+        data: a path.
+        played: whether episodes could be played instead, which the message then offers.
 
     Raises:
         ConfigurationError: it is not there.
     """
     path = Path(data).expanduser()
     for found in (path, path / "data" / "main_data.hdf5", path / "main_data.hdf5"):
-        if found.is_file():
+        if data and found.is_file():
             return found
+    what = f"there is no data file {data!r} (looked in {path.absolute().parent})"
+    ways = ["an HDF5 file of D4RL", "the folder or main_data.hdf5 of a Minari data set"]
+    ways += [f"one of {', '.join(PLAYED)}"] if played else []
     raise ConfigurationError(
-        f"there is no data file {data!r} (looked in {path.absolute().parent}); name an HDF5 file of D4RL, the folder or "
-        f"main_data.hdf5 of a Minari data set, or one of {', '.join(PLAYED)}"
+        f"parameter 'data': {what if data else 'no data file is named'}; "
+        f"name {', '.join(ways[:-1])} or {ways[-1]}"
     )
 
 

@@ -73,9 +73,15 @@ class MultiDomainPOPGym(gym.Env):
         need("popgym", "MultiDomainPOPGym")
         self.attempts = attempts
         self._games: dict[int, Any] = {}
+        self.game_number = 0
         size = GAME_OBSERVATION + EXTRA_OBSERVATION
         self.observation_space = spaces.Box(-_BOUND, _BOUND, (size,), dtype=np.float32)
         self.action_space = spaces.Discrete(ACTIONS)
+
+    @property
+    def task_name(self) -> str:
+        """The game of this episode."""
+        return GAMES[self.game_number]
 
     def _game(self, number: int) -> Any:
         if number not in self._games:

@@ -31,7 +31,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from amago.envs import AMAGOEnv
 from amago.errors import ConfigurationError
 from amago.registry import nearest
 from envs_suite.optional import need
@@ -103,6 +102,11 @@ class ProcgenGames(gym.Env):
     def game(self) -> str:
         """The game of this episode."""
         return self.games[self.number]
+
+    @property
+    def task_name(self) -> str | None:
+        """The game, where there are several."""
+        return self.game if len(self.games) > 1 else None
 
     def _draw(self, task_index: int | None) -> tuple[int, int]:
         rng, wanted = self.np_random, self.split == "eval"
@@ -185,19 +189,3 @@ class ProcgenGames(gym.Env):
         if self.env is not None:
             self.env.close()
             self.env = None
-
-
-class ProcgenAMAGO(AMAGOEnv):
-    """Procgen games for AMAGO; metrics of many games carry the game's name.
-
-    Args:
-        env: the games.
-    """
-
-    def __init__(self, env: ProcgenGames) -> None:
-        super().__init__(env, env_name="procgen")
-
-    @property
-    def env_names(self) -> list[str]:
-        label = self.env_name
-        return [label if len(self.env.games) == 1 else f"{label}/{self.env.game}"]

@@ -288,7 +288,9 @@ def get(env_id: str) -> EnvSpec:
     """
     table = _table()
     if env_id not in table:
-        raise ConfigurationError(f"unknown environment {env_id!r}; {nearest(env_id, sorted(table))}")
+        raise ConfigurationError(
+            f"unknown environment {env_id!r}; {nearest(env_id, sorted(table))} (`amago-suite envs` lists all)"
+        )
     return table[env_id]
 
 

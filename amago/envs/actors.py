@@ -167,7 +167,7 @@ class SyncActors(Actors):
 
     @property
     def env_names(self) -> list[str]:
-        return [e.env_name for e in self.envs]
+        return [e.env_names[0] for e in self.envs]
 
     def _put(self, i: int, obs: ObsDict) -> None:
         for k, v in obs.items():
@@ -225,7 +225,7 @@ class _Unbatched(gym.Env):
     ) -> tuple[ObsDict, dict]:
         super().reset(seed=seed)
         obs, _ = self.env.reset(seed=seed, options=options)
-        return {k: v[0] for k, v in obs.items()}, {"amago_env_name": self.env.env_name}
+        return {k: v[0] for k, v in obs.items()}, {"amago_env_name": self.env.env_names[0]}
 
     def step(self, action: Any) -> tuple[ObsDict, float, bool, bool, dict]:
         obs, reward, terminated, truncated, info = self.env.step(np.atleast_1d(np.asarray(action))[None])

@@ -69,8 +69,17 @@ class AMAGOEnv(gym.Env):
 
     @property
     def env_names(self) -> list[str]:
-        """One name for each actor (multi-task environments may override it)."""
-        return [self.env_name] * self.batched_envs
+        """What each actor's present episode is of: ``env_name``, and after a slash the task where it has a name.
+
+        The environment names it by its ``task_name`` (a text, or ``None``), a batched one by its
+        ``task_names`` (one for each actor); both may change with every reset.
+        """
+        inner, own = self.unwrapped, self.env_name
+        if self._batched:
+            tasks = getattr(inner, "task_names", None) or [None] * self.batched_envs
+        else:
+            tasks = [getattr(inner, "task_name", None)]
+        return [own if task is None else f"{own}/{task}" for task in tasks]
 
     @property
     def unwrapped(self) -> Any:  # the innermost environment, whatever wraps it

@@ -80,6 +80,17 @@ def check_random_steps(spec: EnvSpec, env: AMAGOEnv) -> None:
     assert ended, f"no episode ended within the horizon of {horizon}"
 
 
+def check_names(spec: EnvSpec, env: AMAGOEnv) -> None:
+    """Where there are several games or tasks, an episode is named after its own; elsewhere after the environment."""
+    inner = env.unwrapped
+    known = getattr(inner, "games", None) or getattr(inner, "tasks", None) or ("",)
+    n = env.batched_envs
+    for task in range(min(3, len(known))):
+        env.reset(options={"task_index": np.full(n, task)})
+        wanted = f"{spec.id}/{known[task]}" if len(known) > 1 else spec.id
+        assert env.env_names == [wanted] * n, f"named {env.env_names}, not {wanted}"
+
+
 def check_one(spec: EnvSpec) -> None:
     """All checks of one entry.
 
@@ -107,6 +118,7 @@ def check_one(spec: EnvSpec) -> None:
         assert same(
             play(evaluation, 1, 30, task=3), play(spec.make(num_envs=n, split="eval"), 1, 30, task=3)
         ), "an evaluation task differs between two environments"
+        check_names(spec, evaluation)
     env.close()
 
 

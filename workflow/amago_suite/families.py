@@ -64,7 +64,10 @@ def check_environments(environments: Iterable[Environment], who: str) -> None:
 
     environments = list(environments)
     for environment in environments:
-        envs_suite.get(environment.id).check_files(environment.params)
+        try:
+            envs_suite.get(environment.id).check_files(environment.params)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{who}: {error}") from error
     missing = missing_families((environment.family, environment.id) for environment in environments)
     if missing:
         commands = " && ".join(install_command(family) for family in missing)

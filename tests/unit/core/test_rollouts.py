@@ -22,7 +22,7 @@ SIZES = (4, 7)
 
 
 class Counter(gym.Env):
-    """Counts steps; an episode lasts 4 or 7 of them (drawn at reset), the reward is the action."""
+    """Counts steps; an episode lasts 4 or 7 of them (drawn at reset: its task), the reward is the action."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Discrete(300)
@@ -33,6 +33,7 @@ class Counter(gym.Env):
         super().reset(seed=seed)
         self.length = SIZES[int(self.np_random.integers(2))]
         self.mark = float(self.np_random.random())
+        self.task_name = f"{self.length} steps"
         self.t = 0
         return np.array([self.mark, 0], np.float32), {}
 
@@ -74,8 +75,16 @@ class Scripted:
         return actions, hidden_state + 1
 
 
+class Counters(SyncVectorEnv):
+    """Several of them, which says what each is at."""
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return self.get_attr("task_name")
+
+
 def vectorised(mode: AutoresetMode) -> Any:
-    return lambda: AMAGOEnv(SyncVectorEnv([Counter] * 5, autoreset_mode=mode), "counter", batched_envs=5)
+    return lambda: AMAGOEnv(Counters([Counter] * 5, autoreset_mode=mode), "counter", batched_envs=5)
 
 
 MODES: dict[str, tuple[str, Any]] = {
@@ -86,14 +95,14 @@ MODES: dict[str, tuple[str, Any]] = {
 }
 
 
-def act(actors: Actors, steps: int, save_length: int) -> tuple[list[Episode], list[Rows]]:
+def act(actors: Actors, steps: int, save_length: int) -> tuple[list[Episode], list[Rows], list[str]]:
     policy = Scripted()
     rollout = Rollout(actors)
     recorder = Recorder(actors, lambda: save_length)
     rollout.begin(policy, torch.device("cpu"), lambda actor, ep: 100 * actor + ep, recorder=recorder)
     episodes = [e for _ in range(steps) for e in rollout.step(policy, True)]
     rollout.cut_trajectories()
-    return episodes, recorder.take()[0]
+    return episodes, *recorder.take()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -102,13 +111,15 @@ def test_trajectories_are_what_happened(mode: str) -> None:
     env_mode, make = MODES[mode]
     actors = make_actors(make, 5, env_mode)
     try:
-        episodes, trajectories = act(actors, 40, 1000)
+        episodes, trajectories, names = act(actors, 40, 1000)
     finally:
         actors.close()
     assert sum(len(t) for t in trajectories) == 5 * 40, "one stored transition for each action taken"
-    for rows in trajectories:
+    for rows, name in zip(trajectories, names, strict=True):
         n = len(rows)
         assert (rows.time_idxs == np.arange(n + 1)).all()
+        if rows.dones[-1] or n == 7:
+            assert name == f"counter/{n} steps", "a trajectory is stored as another task's"
         assert (rows.obs["observation"][:, 1] == np.arange(n + 1)).all()
         assert len(set(rows.obs["observation"][:, 0])) == 1, "rows of two episodes in one trajectory"
         assert (rows.rewards[1:] == rows.actions[1:, 0]).all()
@@ -118,7 +129,8 @@ def test_trajectories_are_what_happened(mode: str) -> None:
     for episode in episodes:
         expected = sum(10 * t + episode.actor for t in range(episode.length))
         assert episode.total_return == expected and episode.length in SIZES
-        assert episode.metrics == {"success": 0.0} and episode.env_name == "counter"
+        assert episode.metrics == {"success": 0.0}
+        assert episode.env_name == f"counter/{episode.length} steps", "named after another episode's task"
     assert {e.length for e in episodes} == set(SIZES)
 
 
@@ -129,7 +141,7 @@ def test_modes_give_the_same_episodes() -> None:
         env_mode, make = MODES[mode]
         actors = make_actors(make, 5, env_mode)
         try:
-            _, trajectories = act(actors, 30, 1000)
+            _, trajectories, _ = act(actors, 30, 1000)
         finally:
             actors.close()
         found[mode] = sorted((float(t.obs["observation"][0, 0]), len(t)) for t in trajectories)
@@ -139,7 +151,7 @@ def test_modes_give_the_same_episodes() -> None:
 def test_long_episodes_are_cut_without_losing_a_transition() -> None:
     """Guards traj_save_len: pieces of at most 3 transitions, each beginning with the row that ended the last."""
     actors = make_actors(MODES["sync"][1], 5, "sync")
-    _, trajectories = act(actors, 40, 3)
+    _, trajectories, _ = act(actors, 40, 3)
     assert max(len(t) for t in trajectories) == 3
     assert sum(len(t) for t in trajectories) == 5 * 40
     later = [t for t in trajectories if t.time_idxs[0] > 0]

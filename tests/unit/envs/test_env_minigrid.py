@@ -173,6 +173,19 @@ def test_splits_are_disjoint_and_evaluation_is_fixed() -> None:
 
 
 @played
+def test_each_episode_is_named_after_its_task() -> None:
+    """Guards the column ``task``: BabyAI's tasks by name; a single task needs none."""
+    spec = envs_suite.get("babyai")
+    env = spec.make({"tasks": "small"})
+    tasks = env.unwrapped.tasks
+    for index in (0, len(tasks) - 1, len(tasks)):
+        env.reset(options={"task_index": index})
+        assert env.env_names == [f"{spec.name({'tasks': 'small'})}/{tasks[index % len(tasks)]}"]
+    alone = envs_suite.get("minigrid-memory-s7").make()
+    alone.reset(seed=0)
+    assert alone.env_names == ["minigrid-memory-s7"]
+
+
 def test_words_and_horizons() -> None:
     """Guards the tables: every offered task exists, knows its words, and fits its length and steps."""
     offered = [(task, steps) for task, steps in MINIGRID.values()]

@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs_suite
+from amago.envs.actors import make_actors
 from amago.errors import ConfigurationError
 
 pytest.importorskip("popgym")
@@ -134,6 +135,17 @@ def test_evaluation_is_fixed() -> None:
         np.testing.assert_array_equal(left, right)
         for action in range(5):
             np.testing.assert_array_equal(a.step(action)[0], b.step(action)[0])
+
+
+def test_each_episode_is_named_after_its_game() -> None:
+    """Guards the column ``task`` and metrics by name: the game that was played, one by one."""
+    actors = make_actors(lambda: envs_suite.get("multidomain-popgym").make(name="all"), 3, "sync")
+    for begin in range(0, len(GAMES), 3):
+        actors.reset(np.ones(3, bool), [0, 1, 2], np.arange(begin, begin + 3))
+        assert actors.env_names == [f"all/{game}" for game in GAMES[begin : begin + 3]]
+    actors.reset(np.array([False, True, False]), [0, 1, 2], np.zeros(3, int))
+    assert actors.env_names == [f"all/{game}" for game in (GAMES[24], GAMES[0], GAMES[26])]
+    actors.close()
 
 
 def test_for_amago() -> None:

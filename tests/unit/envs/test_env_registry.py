@@ -142,6 +142,9 @@ def test_unknown_ids_suggest_the_nearest() -> None:
         envs_suite.get("tmaze-pasive")
     with pytest.raises(ConfigurationError, match="popgym-repeat-first-easy"):
         envs_suite.get("popgym-RepeatFirstEasy".lower())
+    with pytest.raises(ConfigurationError, match="amago-suite envs") as caught:
+        envs_suite.get("zzz")
+    assert len(str(caught.value)) < 1000, "a hint, not the whole registry"
 
 
 def test_wrong_number_of_instances() -> None:

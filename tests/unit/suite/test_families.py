@@ -76,11 +76,24 @@ def test_an_absent_family_is_told_by_the_environment() -> None:
 
 
 def test_a_missing_data_file_is_told_before_anything_starts(project: Path, tmp_path: Path) -> None:
-    """Guards the message for offline data that are not there."""
+    """Guards the messages for offline data that are not there: suite, environment, parameter, and a way that exists."""
     file = tmp_path / "odd.yaml"
-    file.write_text(SUITE.format(id="{ id: offline-hopper, params: { data: /no/such.hdf5 } }"))
-    with pytest.raises(ConfigurationError, match=r"no data file '/no/such\.hdf5'"):
-        families.check_environments(plan(str(file)).environments, "odd.yaml")
+
+    def said(env_id: str, data: str) -> str:
+        file.write_text(SUITE.format(id=f"{{ id: {env_id}, params: {{ data: {data} }} }}"))
+        with pytest.raises(ConfigurationError) as caught:
+            families.check_environments(plan(str(file)).environments, "odd.yaml")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    absent = said("offline-hopper", "/no/such.hdf5")
+    assert absent.startswith(
+        "odd.yaml: environment 'offline-hopper': parameter 'data': there is no data file"
+    )
+    assert "'/no/such.hdf5'" in absent and "Minari" in absent
+    assert "skilled" not in absent, "nobody plays this one"
+    assert "no data file is named" in said("offline-hopper", "''")
+    assert "one of random, skilled, mixed" in said("offline-pendulum", "mixt")
 
 
 def test_handing_over_keeps_process_and_arguments(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
