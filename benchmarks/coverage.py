@@ -7,7 +7,7 @@ Prints Markdown tables for n = 3, 5, 10 and 20 runs that are normal, skewed (log
 * the stratified percentile bootstrap of the IQM over environments (aggregate.csv);
 * the verdict's expanded percentiles for a difference of IQMs, and the plain ones for comparison.
 
-``amago_suite/coverage.py`` holds the percentile table for normal runs, made with 1,000 simulations (two minutes).
+``amago_suite/analysis/coverage.py`` holds the percentile table for normal runs, made with 1,000 simulations (two minutes).
 
     python benchmarks/coverage.py [--simulations 500] [--json FILE]
 """
@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from amago_suite.bootstrap import Pool, bootstrap, percentile_interval
-from amago_suite.comparisons import compare_pools
+from amago_suite.analysis.bootstrap import Pool, bootstrap, percentile_interval
+from amago_suite.analysis.comparisons import compare_pools
 from amago_suite.statistics import iqm
 
 Floats = NDArray[np.float64]

@@ -31,8 +31,8 @@ from amago_suite.engines.boxed import Boxed
 from amago_suite.engines.job import Job
 from amago_suite.engines.settings import HOST, Settings
 from amago_suite.engines.user import give
+from amago_suite.folders.prepare import prepare
 from amago_suite.grid import plan
-from amago_suite.prepare import prepare
 
 MODULES = {"docker": "sdk", "podman": "sdk", "apptainer": "apptainer"}
 

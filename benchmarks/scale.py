@@ -29,8 +29,8 @@ from rich.console import Console
 from rich.table import Table
 
 from amago_suite.cell import Cell
+from amago_suite.folders.prepare import prepare
 from amago_suite.grid import Grid, plan
-from amago_suite.prepare import prepare
 
 EPISODES, EPOCHS = 100, 30
 

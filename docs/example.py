@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from amago.errors import AmagoError, DataError
-from amago_suite.columns import RUNS, Row
+from amago_suite.analysis.columns import RUNS, Row
 from amago_suite.grid import Grid, read_plan
-from amago_suite.layout import duration
+from amago_suite.presentation.layout import duration
 from amago_suite.tables import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]

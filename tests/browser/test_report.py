@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from amago_suite.collect import collect
-from amago_suite.curves import learning_curves
+from amago_suite.analysis.collect import collect
+from amago_suite.analysis.curves import learning_curves
 from amago_suite.grid import Grid
 from amago_suite.report import write_report
 from amago_suite.tables import write_tables

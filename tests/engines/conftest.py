@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from amago_suite.cell import Cell
+from amago_suite.folders.prepare import prepare
 from amago_suite.grid import Grid, plan
 from amago_suite.images.preparing import ensure
-from amago_suite.prepare import prepare
 from tests.integration.conftest import Desk
 
 #: Engines with containers, each under the mark that says whether it is here.

@@ -11,9 +11,9 @@ import docker
 import pytest
 
 from amago_suite.cell import Cell
+from amago_suite.commands.verify_cell import without_clocks
 from amago_suite.engines.boxed import LABEL
 from amago_suite.images import connect, resolve
-from amago_suite.verify_cell import without_clocks
 from tests.engines.conftest import BOXED, Desk, epochs, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("image")]

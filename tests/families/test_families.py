@@ -12,8 +12,8 @@ import pytest
 import envs_suite
 from amago_suite.exits import DONE
 from amago_suite.families import environment_folder, python_of
+from amago_suite.folders.prepare import prepare
 from amago_suite.grid import plan
-from amago_suite.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = sorted(path.parent.name for path in ROOT.glob("containers/*/requirements.in"))

@@ -88,8 +88,8 @@ class Desk:
 
     def cell(self, results: Path) -> Path:
         """Write the only cell into ``results``, as a run would, and give its folder."""
+        from amago_suite.folders.prepare import prepare
         from amago_suite.grid import plan
-        from amago_suite.prepare import prepare
 
         grid = plan(str(self.folder / "tiny.yaml"), results=results)
         prepare(grid)

@@ -13,20 +13,21 @@ import yaml
 from hypothesis import strategies as st
 
 from amago.tracking import Tracker
-from amago_suite import records, status
-from amago_suite.analysis import analyse
+from amago_suite import records
+from amago_suite.analysis.collect import collect, why_missing
+from amago_suite.analysis.columns import RUNS
+from amago_suite.analysis.rows import analyse
 from amago_suite.build import apply_gin
 from amago_suite.cell import cell_text, read_cell
-from amago_suite.collect import collect, why_missing
-from amago_suite.columns import RUNS
+from amago_suite.configuration.gin_layers import Bindings, parse_layer, register_configurables
 from amago_suite.evaluate import trained_record
-from amago_suite.files import read_json
-from amago_suite.gin_layers import Bindings, parse_layer, register_configurables
+from amago_suite.folders.files import read_json
+from amago_suite.folders.ownership import check_owner, owner_file
+from amago_suite.folders.prepare import check_results, recorded_hash
+from amago_suite.folders.progress import last_row, number, tail_rows
 from amago_suite.grid import plan, read_plan, write_plan
+from amago_suite.live import status
 from amago_suite.locks import Owner, RunLock
-from amago_suite.ownership import check_owner, owner_file
-from amago_suite.prepare import check_results, recorded_hash
-from amago_suite.progress import last_row, number, tail_rows
 from amago_suite.tables import csv_bytes, read_rows
 from amago_suite.train import epochs_done, is_trained
 from tests.fuzz.inputs import (

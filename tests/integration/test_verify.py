@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from amago.files import sha256
-from amago_suite.verify_cell import first_difference, verify_cell
+from amago_suite.commands.verify_cell import first_difference, verify_cell
 
 pytestmark = pytest.mark.slow
 

@@ -21,12 +21,12 @@ from amago.checkpoints import Checkpoint
 from amago.errors import AmagoError, ConfigurationError
 from amago.loading import load_traj_from_disk
 from amago.storage import Shard
-from amago_suite import imports
 from amago_suite.build import apply_gin
 from amago_suite.cell import cell_text, hash_cell, read_cell
-from amago_suite.gin_layers import parse_layer
+from amago_suite.configuration import imports
+from amago_suite.configuration.gin_layers import parse_layer
+from amago_suite.configuration.schema import load_yaml
 from amago_suite.grid import Grid, plan
-from amago_suite.schema import load_yaml
 from tests.unit.core.small_run import configure, experiment
 
 SUITE = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from amago_suite import accounting
-from amago_suite.accounting import read_accounts
+from amago_suite.analysis import accounting
+from amago_suite.analysis.accounting import read_accounts
 from tests.slurm.cluster import Cluster
 from tests.slurm.lab import SHORT, Lab
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from amago_suite.configuration.site import read_site
 from amago_suite.doctor import OK, PROBLEM, Finding
 from amago_suite.doctor.nodes import meet_nodes
 from amago_suite.doctor.profile import requests
 from amago_suite.doctor.sharing import meeting
 from amago_suite.doctor.slurm import Request
 from amago_suite.doctor.slurm import cluster as look
-from amago_suite.site import read_site
 from tests.slurm.cluster import Cluster
 from tests.slurm.lab import wait_for
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from amago_suite.folders.prepare import prepare
 from amago_suite.grid import plan
 from amago_suite.locks import DEAD_AFTER, HEARTBEAT, WATCHED, Owner, RunLock
-from amago_suite.prepare import prepare
 from tests.slurm.cluster import Cluster
 from tests.slurm.lab import Lab, wait_for
 

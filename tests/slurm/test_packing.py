@@ -49,7 +49,7 @@ def jobs(lab: Lab) -> list[tuple[str, str, str, str]]:
 
 
 def _name(lab: Lab) -> str:
-    from amago_suite.identity import digest
+    from amago_suite.configuration.identity import digest
 
     return f"amago-tiny-{digest(str((lab.folder / 'results' / 'tiny').resolve()))[:12]}"
 

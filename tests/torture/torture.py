@@ -32,7 +32,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from amago_suite.verify_cell import first_difference, weights_differ, without_clocks
+from amago_suite.commands.verify_cell import first_difference, weights_differ, without_clocks
 
 #: Name of a cell -> its entry in the suite: the quick suite's architectures, the scan of mamba, and the other agent.
 ARCHITECTURES = {

@@ -32,8 +32,8 @@ def apply_gin(cell: Cell, extra: str = "") -> None:
     import gin
 
     from amago_suite.cell import CELL_FILE
-    from amago_suite.gin_layers import Bindings, parse_layer, register_configurables
-    from amago_suite.imports import import_modules
+    from amago_suite.configuration.gin_layers import Bindings, parse_layer, register_configurables
+    from amago_suite.configuration.imports import import_modules
 
     register_configurables()
     import_modules(cell.imports)

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from amago.errors import ConfigurationError
-from amago_suite.identity import evaluation_hash, train_hash
-from amago_suite.resources import DEFAULTS, Resources, merge
+from amago_suite.configuration.identity import evaluation_hash, train_hash
+from amago_suite.configuration.resources import DEFAULTS, Resources, merge
 
 CELL_FILE = "cell.yaml"
 
@@ -176,7 +176,7 @@ def read_cell(folder: Path) -> Cell:
     Raises:
         ConfigurationError: no such file, not a cell, or its hashes do not belong to its content.
     """
-    from amago_suite.schema import load_yaml, validate
+    from amago_suite.configuration.schema import load_yaml, validate
 
     path = Path(folder) / CELL_FILE
     if not path.is_file():

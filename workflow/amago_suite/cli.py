@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from amago.errors import AmagoError, ConfigurationError
-from amago_suite import upkeep
 from amago_suite.command_line import (
     AllowImports,
     CellFolder,
@@ -24,6 +23,7 @@ from amago_suite.command_line import (
     resumable,
     spinner,
 )
+from amago_suite.commands import upkeep
 from amago_suite.engines.job import Job
 from amago_suite.exits import DONE, FAILED, USAGE
 from amago_suite.images import commands as images
@@ -125,7 +125,7 @@ def check(
     """Build every (environment, architecture) of a suite: one rollout, one update, nothing is kept."""
     from dataclasses import asdict
 
-    from amago_suite.check import check as check_grid
+    from amago_suite.commands.check import check as check_grid
     from amago_suite.grid import plan
 
     grid = plan(suite, smoke=smoke)
@@ -161,8 +161,8 @@ def status(
     from rich.console import Group
     from rich.live import Live
 
-    from amago_suite.display import clock, status_table
-    from amago_suite.status import Overview, Watcher
+    from amago_suite.live.display import clock, status_table
+    from amago_suite.live.status import Overview, Watcher
 
     grid = planned(suite, smoke)
     watcher = Watcher(grid)
@@ -208,8 +208,8 @@ def watch(
     imports: AllowImports = False,
 ) -> None:
     """Serve the report of what is finished to this machine's browser, and renew it as cells finish."""
-    from amago_suite.watch import loopback
-    from amago_suite.watch import watch as watch_grid
+    from amago_suite.live.watch import loopback
+    from amago_suite.live.watch import watch as watch_grid
 
     loopback(host)
     watch_grid(planned(suite, smoke), host, port, lambda line: print(line, flush=True))
@@ -226,9 +226,9 @@ def tables(
     imports: AllowImports = False,
 ) -> None:
     """Tables and report from what is finished so far, in results/SUITE/partial/."""
-    from amago_suite.accounting import update as update_accounts
-    from amago_suite.drawings import write_figures
+    from amago_suite.analysis.accounting import update as update_accounts
     from amago_suite.grid import read_plan
+    from amago_suite.presentation.drawings import write_figures
     from amago_suite.report import write_report
     from amago_suite.tables import write_tables
 
@@ -264,8 +264,8 @@ def verify(
     """Play every finished policy again and check every file's hash: do the reported numbers come back?"""
     from dataclasses import asdict
 
+    from amago_suite.commands.verify import verify as verify_grid
     from amago_suite.runner import available_cores
-    from amago_suite.verify import verify as verify_grid
 
     grid = planned(suite, smoke)
     with resumable(), spinner(f"verifying {grid.suite}") as say:
@@ -320,8 +320,8 @@ def verify_cell(
     """One cell of `verify`, in a process of its own."""
     from dataclasses import asdict
 
-    from amago_suite.files import write_json
-    from amago_suite.verify_cell import verify_cell as check_one
+    from amago_suite.commands.verify_cell import verify_cell as check_one
+    from amago_suite.folders.files import write_json
 
     with resumable():
         write_json(result, asdict(check_one(folder, retrain=retrain)), durable=False)
@@ -334,7 +334,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Which scores moved from A to B, and whether by more than the noise of the seeds."""
-    from amago_suite.compare import compare_suites
+    from amago_suite.commands.compare import compare_suites
 
     found = compare_suites(a, b)
     if as_json:
@@ -351,7 +351,7 @@ def envs(
     import envs_suite
 
     if env_id is not None:
-        from amago_suite import environment_facts
+        from amago_suite.commands import environment_facts
 
         spec = envs_suite.get(env_id)
         if as_json:

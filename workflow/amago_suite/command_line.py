@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amago_suite.configuration.imports import allow_imports
 from amago_suite.exits import RESUMABLE
-from amago_suite.imports import allow_imports
 
 if TYPE_CHECKING:
     from rich.console import Console

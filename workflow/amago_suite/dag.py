@@ -12,21 +12,21 @@ from typing import Any
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite import gpus
 from amago_suite.cell import Cell
+from amago_suite.configuration.identity import digest
+from amago_suite.configuration.imports import allow_imports
+from amago_suite.configuration.schema import validate
+from amago_suite.configuration.site import read_site
 from amago_suite.engines import engine
 from amago_suite.engines.settings import HOST, Settings, from_config, from_environment
 from amago_suite.exits import USAGE
-from amago_suite.freeing import anew_notice, to_train_anew
+from amago_suite.folders.freeing import anew_notice, to_train_anew
+from amago_suite.folders.ownership import clear_owner, write_owner
+from amago_suite.folders.prepare import check_results, prepare
 from amago_suite.grid import Grid, plan, read_plan
-from amago_suite.identity import digest
 from amago_suite.images import prepare as prepare_images
 from amago_suite.images import resolve, sif_path
-from amago_suite.imports import allow_imports
-from amago_suite.ownership import clear_owner, write_owner
 from amago_suite.paths import RESULTS, shown
-from amago_suite.prepare import check_results, prepare
 from amago_suite.records import MAIN_VARIABLE
-from amago_suite.schema import validate
-from amago_suite.site import read_site
 
 DEFAULT_SUITE = "quick"
 #: Names the plan that `amago-suite run` has just written, so that Snakemake need not plan again.

@@ -18,7 +18,7 @@ from amago_suite import gpus
 from amago_suite.cell import Cell, read_cell
 from amago_suite.engines import box
 from amago_suite.exits import DONE, FAILED, RESUMABLE
-from amago_suite.files import read_record, write_json, write_text
+from amago_suite.folders.files import read_record, write_json, write_text
 from amago_suite.locks import die_with_parent
 from amago_suite.records import clear_failure, write_failure
 from amago_suite.train import cell_lock

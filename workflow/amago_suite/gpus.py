@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from amago.errors import AmagoError, ConfigurationError
-from amago_suite.files import read_record, write_json
+from amago_suite.folders.files import read_record, write_json
 from amago_suite.locks import Owner
 
 #: GPUs of a cell: 1, 2, 0.5 ...

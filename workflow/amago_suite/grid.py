@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from amago.errors import ConfigurationError
 from amago.registry import nearest
 from amago_suite.cell import Cell, Checkpoints, Evaluation, cell_folder, hash_cell
-from amago_suite.files import read_json, write_json
+from amago_suite.configuration.resources import Resources, merge
+from amago_suite.configuration.schema import defaults, load_yaml, validate
+from amago_suite.configuration.site import read_site
+from amago_suite.folders.files import read_json, write_json
 from amago_suite.paths import ARCHITECTURES, BASE_GIN, ENVIRONMENTS, RESULTS, SUITES, shown
-from amago_suite.resources import Resources, merge
-from amago_suite.schema import defaults, load_yaml, validate
-from amago_suite.site import read_site
 
 if TYPE_CHECKING:
-    from amago_suite.gin_layers import Layer
+    from amago_suite.configuration.gin_layers import Layer
 
 #: Folders of results/{suite}/ that are not environments.
 RESERVED_NAMES = ("tables", "partial", "logs", "report")
@@ -130,7 +130,7 @@ def plan(suite: str, *, smoke: bool = False, results: Path = RESULTS) -> Grid:
     Raises:
         ConfigurationError: anything wrong in the suite or gin files, in one line.
     """
-    from amago_suite.gin_layers import register_configurables
+    from amago_suite.configuration.gin_layers import register_configurables
 
     file = suite_file(suite)
     content = load_yaml(file)
@@ -234,7 +234,7 @@ class _Planner:
 
     def template(self, environment: Environment, entry: dict[str, Any], architecture: dict[str, Any]) -> Cell:
         """The cell of this pair but for its seed: gin is resolved once per pair."""
-        from amago_suite.gin_layers import Bindings
+        from amago_suite.configuration.gin_layers import Bindings
 
         bindings = Bindings(self.layers(environment, entry, architecture))
         collected = bindings.value("Experiment", "train_timesteps_per_epoch")
@@ -323,7 +323,7 @@ class _Planner:
 
     def layer(self, text: str, source: str) -> Layer:
         """Each text is parsed once, however many pairs it is part of."""
-        from amago_suite.gin_layers import parse_layer
+        from amago_suite.configuration.gin_layers import parse_layer
 
         key = (text, source)
         if key not in self._layers:

@@ -12,7 +12,7 @@ from typing import Any
 
 from amago_suite.cell import Cell
 from amago_suite.engines.box import current, host
-from amago_suite.files import append_line, read_record, write_json
+from amago_suite.folders.files import append_line, read_record, write_json
 
 #: Attempts in a row that may die without a word and without progress before the run counts as failed.
 SILENT_DEATHS = 3

@@ -14,19 +14,20 @@ from jinja2 import Environment as Templates
 from jinja2 import FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from amago_suite import figures, layout
-from amago_suite.across import LIKE_THESE, THESE
-from amago_suite.analysis import BEST, FINAL, Analysis, analyse
-from amago_suite.collect import Collection, collect
-from amago_suite.columns import Row
-from amago_suite.costs import sums
-from amago_suite.coverage import T_INTERVAL, coverage_rows
-from amago_suite.drawings import draw, line_figures
-from amago_suite.files import write_text
-from amago_suite.foldouts import cell_groups
+from amago_suite import figures
+from amago_suite.analysis.across import LIKE_THESE, THESE
+from amago_suite.analysis.collect import Collection, collect
+from amago_suite.analysis.columns import Row
+from amago_suite.analysis.costs import sums
+from amago_suite.analysis.coverage import T_INTERVAL, coverage_rows
+from amago_suite.analysis.rows import BEST, FINAL, Analysis, analyse
+from amago_suite.folders.files import write_text
 from amago_suite.grid import Grid
-from amago_suite.inline import inline_svg
-from amago_suite.interactive import plot_data, plot_script
+from amago_suite.presentation import layout
+from amago_suite.presentation.drawings import draw, line_figures
+from amago_suite.presentation.foldouts import cell_groups
+from amago_suite.presentation.inline import inline_svg
+from amago_suite.presentation.interactive import plot_data, plot_script
 from amago_suite.statistics import normalise
 from amago_suite.tables import PARTIAL_FOLDER, TablesResult
 

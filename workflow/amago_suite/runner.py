@@ -15,22 +15,22 @@ from typing import IO, Any
 from rich.console import Console
 
 from amago.errors import AmagoError
+from amago_suite.configuration.imports import imports_allowed
+from amago_suite.configuration.profile import configured
 from amago_suite.dag import PLAN_VARIABLE, check_engine
-from amago_suite.display import REFRESH, Display
 from amago_suite.engines import engine as find_engine
 from amago_suite.engines.settings import HOST, from_config
 from amago_suite.exits import DONE, FAILED, RESUMABLE, USAGE
 from amago_suite.families import check_environments
-from amago_suite.freeing import anew_notice, to_train_anew
+from amago_suite.folders.freeing import anew_notice, to_train_anew
+from amago_suite.folders.ownership import check_owner, clear_owner, remove_stale_locks, write_owner
+from amago_suite.folders.prepare import check_results, prepare
 from amago_suite.grid import Grid, plan
 from amago_suite.images import prepare as prepare_images
-from amago_suite.imports import imports_allowed
+from amago_suite.live.display import REFRESH, Display
+from amago_suite.live.status import Watcher
 from amago_suite.locks import die_with_parent
-from amago_suite.ownership import check_owner, clear_owner, remove_stale_locks, write_owner
 from amago_suite.paths import PROFILE, RESULTS, SNAKEFILE, shown
-from amago_suite.prepare import check_results, prepare
-from amago_suite.profile import configured
-from amago_suite.status import Watcher
 
 #: Options after which Snakemake only says or changes something, and no display is wanted.
 _NO_JOBS = frozenset(

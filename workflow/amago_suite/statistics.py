@@ -1,8 +1,8 @@
 """Numbers that describe runs: point estimates and the t interval of one environment.
 
 The run (the seed) is the unit of replication. Episodes are averaged within their run before
-anything here sees them. What resamples lives in ``bootstrap.py``, what compares two
-architectures in ``comparisons.py``.
+anything here sees them. What resamples lives in ``analysis/bootstrap.py``, what compares two
+architectures in ``analysis/comparisons.py``.
 """
 
 from __future__ import annotations

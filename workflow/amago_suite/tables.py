@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amago.errors import AmagoError, DataError
-from amago_suite import layout
-from amago_suite.analysis import FINAL, Analysis, analyse
-from amago_suite.bootstrap import RESAMPLES
-from amago_suite.collect import Collection, collect
-from amago_suite.columns import TABLES, Row, Table
+from amago_suite.analysis.bootstrap import RESAMPLES
+from amago_suite.analysis.collect import Collection, collect
+from amago_suite.analysis.columns import TABLES, Row, Table
+from amago_suite.analysis.rows import FINAL, Analysis, analyse
 from amago_suite.grid import Grid
+from amago_suite.presentation import layout
 
 TABLES_FOLDER = "tables"
 PARTIAL_FOLDER = "partial"

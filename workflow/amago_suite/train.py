@@ -20,8 +20,8 @@ from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.engines import box
 from amago_suite.exits import DONE, FAILED, RESUMABLE
-from amago_suite.files import read_record, write_json
-from amago_suite.freeing import begin_anew
+from amago_suite.folders.files import read_record, write_json
+from amago_suite.folders.freeing import begin_anew
 from amago_suite.locks import RunLock, die_with_parent
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ def is_trained(cell: Cell) -> bool:
 
 def epochs_done(cell: Cell) -> int:
     """Epochs in progress.csv (some may be done again after a crash)."""
-    from amago_suite.progress import last_row
+    from amago_suite.folders.progress import last_row
 
     row = last_row(cell.progress)
     return int(row["epoch"]) + 1 if row else 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from amago_suite.bootstrap import (
+from amago_suite.analysis.bootstrap import (
     STATISTICS,
     Pool,
     bands,

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from amago_suite.across import LIKE_THESE, THESE, Across
-from amago_suite.bootstrap import Pool, bootstrap, point
-from amago_suite.comparisons import (
+from amago_suite.analysis.across import LIKE_THESE, THESE, Across
+from amago_suite.analysis.bootstrap import Pool, bootstrap, point
+from amago_suite.analysis.comparisons import (
     DOMINATED,
     compare_environments,
     compare_pools,

@@ -1,6 +1,6 @@
 """The coverage that labels claim."""
 
-from amago_suite.coverage import AGGREGATE, coverage_label, coverage_of, coverage_rows
+from amago_suite.analysis.coverage import AGGREGATE, coverage_label, coverage_of, coverage_rows
 
 
 def test_labels_take_the_nearest_smaller_design() -> None:

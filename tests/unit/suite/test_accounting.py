@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amago_suite.accounting import Account, account_file, costs_of, read_accounts
-from amago_suite.files import write_json
+from amago_suite.analysis.accounting import Account, account_file, costs_of, read_accounts
+from amago_suite.folders.files import write_json
 
 # As sacct 22.05 wrote them (times in seconds since the epoch).
 LINES = """\

@@ -6,7 +6,7 @@ import gin
 import pytest
 
 from amago.errors import ConfigurationError
-from amago_suite.gin_layers import Bindings, parse_layer, register_configurables
+from amago_suite.configuration.gin_layers import Bindings, parse_layer, register_configurables
 
 
 @pytest.fixture(autouse=True)

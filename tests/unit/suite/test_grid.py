@@ -10,7 +10,7 @@ import pytest
 
 from amago.errors import ConfigurationError
 from amago_suite.cell import cell_text, read_cell
-from amago_suite.files import write_text
+from amago_suite.folders.files import write_text
 from amago_suite.grid import Grid, plan, read_plan, suite_file, write_plan
 
 Planner = Callable[..., Grid]

@@ -11,11 +11,11 @@ import pytest
 
 from amago.errors import ConfigurationError
 from amago_suite.cell import Cell, read_cell
-from amago_suite.files import read_json, write_json
+from amago_suite.folders.files import read_json, write_json
+from amago_suite.folders.ownership import check_owner, owner_file, remove_stale_locks, write_owner
+from amago_suite.folders.prepare import check_results, prepare
 from amago_suite.grid import Grid
 from amago_suite.locks import RunLock
-from amago_suite.ownership import check_owner, owner_file, remove_stale_locks, write_owner
-from amago_suite.prepare import check_results, prepare
 from amago_suite.records import write_failure
 
 Planner = Callable[..., Grid]

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from amago.errors import ConfigurationError
+from amago_suite.configuration.resources import Resources, merge
+from amago_suite.configuration.site import read_site
 from amago_suite.grid import plan
 from amago_suite.paths import CONFIG, ROOT, SNAKEFILE
-from amago_suite.resources import Resources, merge
-from amago_suite.site import read_site
 
 SUITE = """
 environments:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from amago_suite.cell import Cell
-from amago_suite.display import clock
-from amago_suite.files import write_json
+from amago_suite.folders.files import write_json
+from amago_suite.folders.progress import last_row, tail_rows
 from amago_suite.grid import Grid
+from amago_suite.live.display import clock
+from amago_suite.live.status import Overview, Watcher, cell_status
 from amago_suite.locks import RunLock
-from amago_suite.progress import last_row, tail_rows
 from amago_suite.records import SILENT_DEATHS, Attempts, died_silently, write_failure
 from amago_suite.runner import _split_config
-from amago_suite.status import Overview, Watcher, cell_status
 
 Planner = Callable[..., Grid]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from amago.tracking import PROGRESS_COLUMNS
-from amago_suite.columns import TABLES
+from amago_suite.analysis.columns import TABLES
 
 README = (Path(__file__).parents[3] / "results" / "README.md").read_text()
 

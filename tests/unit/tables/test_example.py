@@ -10,8 +10,8 @@ import pytest
 from writer import SCORES, make_grid, write_grid
 
 from amago.errors import DataError
-from amago_suite.drawings import write_figures
 from amago_suite.grid import write_plan
+from amago_suite.presentation.drawings import write_figures
 from amago_suite.report import write_report
 from amago_suite.tables import write_tables
 

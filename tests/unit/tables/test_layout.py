@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amago_suite.layout import number
+from amago_suite.presentation.layout import number
 
 
 def test_a_rounded_zero_has_no_sign() -> None:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from writer import SCORES, make_grid, write_grid, write_run
 
-from amago_suite.analysis import analyse
-from amago_suite.bootstrap import bands
-from amago_suite.collect import collect
-from amago_suite.curves import Efficiency, learning_curves, sample_efficiency
-from amago_suite.drawings import write_figures
-from amago_suite.foldouts import command
+from amago_suite.analysis.bootstrap import bands
+from amago_suite.analysis.collect import collect
+from amago_suite.analysis.curves import Efficiency, learning_curves, sample_efficiency
+from amago_suite.analysis.rows import analyse
 from amago_suite.grid import Environment, Grid, Score
-from amago_suite.interactive import plot_data
-from amago_suite.layout import mixed_images
-from amago_suite.lines import attempt_figures, curve_figure, horizon_figures
+from amago_suite.presentation.drawings import write_figures
+from amago_suite.presentation.foldouts import command
+from amago_suite.presentation.interactive import plot_data
+from amago_suite.presentation.layout import mixed_images
+from amago_suite.presentation.lines import attempt_figures, curve_figure, horizon_figures
 from amago_suite.report import score_rows, write_report
 from amago_suite.statistics import iqm, normalise
 from amago_suite.tables import write_tables

@@ -12,14 +12,14 @@ import pytest
 from writer import SCORES, level, make_grid, write_grid, write_run
 
 from amago.errors import AmagoError, DataError
-from amago_suite.analysis import analyse
+from amago_suite.analysis.collect import collect
+from amago_suite.analysis.columns import TABLES
+from amago_suite.analysis.rows import analyse
 from amago_suite.cell import Evaluation
-from amago_suite.collect import collect
-from amago_suite.columns import TABLES
-from amago_suite.compare import compare_suites
+from amago_suite.commands.compare import compare_suites
 from amago_suite.grid import Score
-from amago_suite.layout import bracket, escape_latex, number
 from amago_suite.locks import RunLock
+from amago_suite.presentation.layout import bracket, escape_latex, number
 from amago_suite.records import Attempts
 from amago_suite.tables import csv_bytes, read_rows, write_folder, write_tables
 

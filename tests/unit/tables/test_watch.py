@@ -10,8 +10,8 @@ import pytest
 from writer import SCORES, make_grid, write_grid, write_run
 
 from amago.errors import ConfigurationError, DataError
+from amago_suite.live.watch import Live, loopback, make_server
 from amago_suite.report import VERSION_MARK
-from amago_suite.watch import Live, loopback, make_server
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from amago.errors import ConfigurationError
+from amago_suite.configuration.site import site_file
 from amago_suite.doctor import machine
 from amago_suite.doctor.engine import engine as look_at_engine
 from amago_suite.doctor.findings import Finding, ok, problem
@@ -15,7 +16,6 @@ from amago_suite.doctor.sharing import meeting, sharing_here
 from amago_suite.doctor.slurm import cluster
 from amago_suite.grid import Grid, plan
 from amago_suite.paths import RESULTS, shown
-from amago_suite.site import site_file
 
 
 def examine(

@@ -20,7 +20,7 @@ from typing import Any
 
 from amago.errors import AmagoError
 from amago_suite.doctor.machine import why_not_executable
-from amago_suite.files import write_json
+from amago_suite.folders.files import write_json
 from amago_suite.locks import RunLock
 
 #: Seconds that each side waits for a file of the other: a network file system may hide it for long.

@@ -10,13 +10,13 @@ from typing import Any
 
 from amago.errors import ConfigurationError
 from amago.registry import nearest
+from amago_suite.configuration.resources import DEFAULTS, Resources
+from amago_suite.configuration.schema import load_yaml
+from amago_suite.configuration.site import Slurm, read_site, site_file
 from amago_suite.doctor.findings import Finding, ok, problem
 from amago_suite.doctor.slurm import Request
 from amago_suite.grid import Grid
 from amago_suite.paths import PROFILE, ROOT, SNAKEFILE, shown
-from amago_suite.resources import DEFAULTS, Resources
-from amago_suite.schema import load_yaml
-from amago_suite.site import Slurm, read_site, site_file
 
 PROFILES = ROOT / "profiles"
 

@@ -15,13 +15,13 @@ from types import FrameType
 from amago.errors import ConfigurationError
 from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
+from amago_suite.configuration.imports import VARIABLE as IMPORTS
 from amago_suite.engines.box import VARIABLE, Box, host, new_name
 from amago_suite.engines.job import Job, Limits
 from amago_suite.engines.settings import Settings
 from amago_suite.engines.user import box_user, foreign, give
 from amago_suite.exits import DONE, FAILED, OUT_OF_MEMORY, RESUMABLE
 from amago_suite.images import Image, recorded
-from amago_suite.imports import VARIABLE as IMPORTS
 from amago_suite.locks import Owner, die_with_parent, read_owner, remove_dead
 from amago_suite.process import THREAD_VARIABLES
 from amago_suite.train import is_trained

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amago.errors import ConfigurationError
-from amago_suite.files import read_record, write_json
+from amago_suite.folders.files import read_record, write_json
 from amago_suite.images.build import Options, Say, build, build_lock
 from amago_suite.images.contents import check_family
 from amago_suite.images.finding import resolve

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from amago.errors import AmagoError, ConfigurationError
-from amago_suite.files import write_text
+from amago_suite.folders.files import write_text
 from amago_suite.images.build import WORK, Say, failure
 from amago_suite.images.contents import sif_path
 from amago_suite.images.daemon import connect

@@ -29,10 +29,10 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from amago.errors import AmagoError
 from amago_suite.cell import Cell
+from amago_suite.configuration.identity import digest
+from amago_suite.configuration.site import read_site
 from amago_suite.grid import Grid
-from amago_suite.identity import digest
 from amago_suite.records import read_failure
-from amago_suite.site import read_site
 from amago_suite.slurm import packing, queue
 from amago_suite.slurm.outcome import Outcome, after_training
 from amago_suite.train import is_trained

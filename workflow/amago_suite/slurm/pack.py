@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from amago_suite.exits import DONE, FAILED, RESUMABLE
-from amago_suite.files import read_json, write_json, write_text
+from amago_suite.folders.files import read_json, write_json, write_text
 from amago_suite.gpus import SLOT_VARIABLE
 
 _POLL = 0.2
