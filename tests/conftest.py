@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # to parse source ("AST constructor recursion depth mismatch").
 import hypothesis  # noqa: F401
 import pytest
+
+# A shell that starts the tests in the background has them ignore SIGINT, which every process started here
+# would inherit; some tests send a real one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_TIMEOUT_SECONDS = 600
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
