@@ -118,6 +118,28 @@ class Batch:
         assert self.mask is not None
         return torch.cat((torch.ones_like(self.mask[:, :1]), self.mask), dim=1)
 
+    def with_zeros_in_padding(self) -> Batch:
+        """The same batch, with zeros where nothing is real.
+
+        What a network makes of NaN in padding has no influence on the loss, but its gradient would:
+        0 times NaN is NaN. Integer observations cannot hold one and are left alone.
+        """
+        assert self.mask is not None
+        seen = self.obs_mask
+
+        def real(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+            return torch.where(where.view(*where.shape[:2], *[1] * (x.dim() - 2)), x, x.new_zeros(()))
+
+        return replace(
+            self,
+            obs={k: real(v, seen) if v.is_floating_point() else v for k, v in self.obs.items()},
+            rl2s=real(self.rl2s, seen),
+            rews=real(self.rews, self.mask),
+            actions=real(self.actions, self.mask),
+            # an index far out would not be in a table of positions
+            time_idxs=real(self.time_idxs, seen),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
 

@@ -64,8 +64,11 @@ class Agent(CriticValues):
 
     Raises:
         ConfigurationError: an online term for actions without a gradient, unknown observation keys,
-            a missing required setting.
+            a missing required setting, a discount outside 0 to 1, critics of the other kind.
     """
+
+    #: whether critics classify returns into bins
+    critics_have_bins = False
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class Agent(CriticValues):
             self.critics = critic_type(state_dim, action_space, self.gammas, num_critics)
         self.popart = actor_critic.PopArtLayer(len(self.gammas), enabled=popart)
         self._check_online_term()
+        self._check_critics()
         self.init_extra_networks()
         self.target_critics = _frozen_copy(self.critics)
         if use_target_actor:
@@ -137,9 +141,35 @@ class Agent(CriticValues):
                 raise ConfigurationError(
                     f"{name}.pass_obs_keys_to_actor names {key!r}; observations are {', '.join(self.obs_space)}"
                 )
-        for setting in ("num_critics", "num_critics_td", "n_step"):
+        for setting in (
+            "num_critics",
+            "num_critics_td",
+            "n_step",
+            "num_actions_for_value_in_critic_loss",
+            "num_actions_for_value_in_actor_loss",
+        ):
             if getattr(self, setting) < 1:
                 raise ConfigurationError(f"{name}.{setting} must be at least 1, got {getattr(self, setting)}")
+        for setting in ("online_coeff", "offline_coeff", "critic_loss_weight"):
+            if getattr(self, setting) < 0:
+                raise ConfigurationError(f"{name}.{setting} must be 0 or more, got {getattr(self, setting)}")
+        for setting, value in ((f"{name}.tau", self.tau), (f"{name}.gamma", self.gamma)):
+            if not 0.0 <= value <= 1.0:
+                raise ConfigurationError(f"{setting} must be from 0 to 1, got {value}")
+        for value in self._all_gammas():
+            if not 0.0 <= value <= 1.0:
+                kind = "discrete" if self.discrete else "continuous"
+                raise ConfigurationError(f"Multigammas.{kind} must hold discounts from 0 to 1, got {value}")
+
+    def _check_critics(self) -> None:
+        """Critics of values for `Agent`, of bins for `MultiTaskAgent`."""
+        if hasattr(self.critics, "bin_dist_to_raw_vals") != self.critics_have_bins:
+            name, other = type(self).__name__, "NCriticsTwoHot" if self.critics_have_bins else "NCritics"
+            raise ConfigurationError(
+                f"{name}.critic_type is {type(self.critics).__name__}, whose critics "
+                f"{'put out values' if self.critics_have_bins else 'put out bins'}; {name} learns with "
+                f"{'bins' if self.critics_have_bins else 'values'}: use one like {other}, or another agent"
+            )
 
     def _check_online_term(self) -> None:
         if self.online_coeff > 0 and not (self.actor.actions_differentiable or self.multibinary):
@@ -257,6 +287,7 @@ class Agent(CriticValues):
         Changes nothing but running statistics (registered buffers, in training mode only), and
         never looks at a tensor's value, so that it runs under ``torch.func.functional_call``.
         """
+        batch = batch.with_zeros_in_padding()
         assert batch.mask is not None
         info: dict[str, Tensor] = {}
         log_dict = info if log_step else None

@@ -29,6 +29,8 @@ class MultiTaskAgent(Agent):
     AMAGO-2: arXiv 2411.11188.
     """
 
+    critics_have_bins = True
+
     def __init__(
         self,
         obs_space: gym.spaces.Dict,

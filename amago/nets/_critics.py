@@ -152,9 +152,18 @@ class BaseCriticHead(nn.Module, ABC):
         self.discrete = isinstance(action_space, spaces.Discrete)
         self.action_dim = action_size(action_space)
         gammas = torch.as_tensor(gammas, dtype=torch.float32)
+        self.most_gamma = float(gammas.max())
         # derived from settings: not part of a policy file
         feature = symlog(1.0 / (1.0 - gammas)).unsqueeze(-1)
         self.register_buffer("gamma_feature", feature, persistent=False)
+
+    def _check_gamma_feature(self) -> None:
+        """For critics that read ``gamma_feature``, which is infinite for a discount of 1."""
+        if self.most_gamma >= 1.0:
+            raise ConfigurationError(
+                f"{type(self).__name__} reads 1 / (1 - gamma), so every discount must be below 1, not "
+                f"{self.most_gamma:g}: change gamma of the agent, or Multigammas"
+            )
 
     @abstractmethod
     def critic_network_forward(
@@ -219,6 +228,8 @@ class NCritics(BaseCriticHead):
         activation: str = "leaky_relu",
     ) -> None:
         super().__init__(state_dim, action_space, gammas, num_critics)
+        if not self.discrete:
+            self._check_gamma_feature()
         d_inp = state_dim if self.discrete else state_dim + 1 + self.action_dim
         d_out = self.num_gammas * self.action_dim if self.discrete else 1
         self.net = EnsembleMLP(num_critics, d_inp, d_hidden, n_layers, d_out, activation, dropout_p)
@@ -291,6 +302,7 @@ class NCriticsTwoHot(BaseCriticHead):
         init_value: float | None = None,
     ) -> None:
         super().__init__(state_dim, action_space, gammas, num_critics)
+        self._check_gamma_feature()
         low = -100_000.0 if min_return is None else float(min_return)
         high = 100_000.0 if max_return is None else float(max_return)
         if not low < high or output_bins < 2:

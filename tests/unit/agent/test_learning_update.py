@@ -8,6 +8,7 @@ from torch.func import functional_call
 from amago.agent import Agent, MultiTaskAgent
 from amago.agent.base import masked_mean
 from amago.errors import ConfigurationError
+from amago.nets import actor_critic as ac
 from amago.nets import policy_dists
 from tests.unit.agent.small_agents import (
     ACTION_SPACES,
@@ -184,7 +185,7 @@ def test_multitask_stored_action_has_no_advantage_over_itself():
     with torch.no_grad():
         agent.actor.base.out_layer.weight.zero_()
         agent.actor.base.out_layer.bias.copy_(torch.tensor([0.0, 200.0, 0.0]).repeat(3))
-    batch = make_batch()
+    batch = make_batch(lengths=(8, 8, 8))
     batch.actions = torch.zeros_like(batch.actions)
     batch.actions[..., 1] = 1.0
     batch.actions[:, ::2] = torch.tensor([1.0, 0.0, 0.0])  # every other action is another one
@@ -259,6 +260,30 @@ def test_padding_changes_nothing(cls, space, n_step):
         assert torch.equal(loss, results[0][0])
         assert all(torch.equal(g, results[0][1][n]) for n, g in grads.items())
         assert all(torch.equal(v, results[0][2][n]) for n, v in state.items())
+
+
+@pytest.mark.parametrize(("cls", "space"), KINDS)
+def test_nan_in_padding_changes_nothing(cls, space):
+    """Not in the loss, and not in its gradient, where 0 times NaN would be NaN; nor times that are no indices."""
+    agent = build(cls, space, n_step=3, offline_coeff=1.0)
+    start = {k: v.clone() for k, v in agent.state_dict().items()}
+    clean, nan = make_batch(space), make_batch(space)
+    for x, real in (
+        (nan.obs["observation"], nan.obs_mask),
+        (nan.rl2s, nan.obs_mask),
+        (nan.rews, nan.mask),
+        (nan.actions, nan.mask),
+    ):
+        x.masked_fill_(~real, torch.nan)
+    nan.time_idxs.masked_fill_(~nan.obs_mask, -7)
+    loss, grads = loss_and_gradients(agent, clean)
+    state = {k: v.clone() for k, v in agent.state_dict().items()}
+    agent.load_state_dict(start)
+    loss_nan, grads_nan = loss_and_gradients(agent, nan)
+    assert torch.equal(loss, loss_nan) and torch.isnan(nan.rews).any()
+    assert all(torch.equal(g, grads_nan[n]) for n, g in grads.items())
+    assert all(torch.equal(v, state[k]) for k, v in agent.state_dict().items())
+    assert not nan.with_zeros_in_padding().time_idxs.lt(0).any()
 
 
 def test_masked_mean_ignores_infinity():
@@ -399,6 +424,33 @@ def test_settings_that_cannot_work():
         build(pass_obs_keys_to_actor=["goal"])
     with pytest.raises(ConfigurationError, match="num_critics must be at least 1"):
         build(num_critics=0)
+    with pytest.raises(ConfigurationError, match="num_actions_for_value_in_actor_loss must be at least 1"):
+        build(MultiTaskAgent, num_actions_for_value_in_actor_loss=0)
+    with pytest.raises(ConfigurationError, match="Agent.tau must be from 0 to 1"):
+        build(tau=3.0)
+    with pytest.raises(ConfigurationError, match="Agent.online_coeff must be 0 or more"):
+        build(online_coeff=-1.0)
+
+
+def test_discounts_that_cannot_be():
+    """Outside 0 to 1; and 1 itself for critics that read 1 / (1 - gamma), which gave NaN at the first update."""
+    with pytest.raises(ConfigurationError, match="Agent.gamma must be from 0 to 1"):
+        build(gamma=1.5)
+    with pytest.raises(ConfigurationError, match="Multigammas.discrete must hold discounts"):
+        build(gammas=(0.9, -0.1))
+    for cls, space in ((Agent, "continuous"), (MultiTaskAgent, "discrete")):
+        with pytest.raises(ConfigurationError, match="every discount must be below 1"):
+            build(cls, space, gamma=1.0)
+    for gamma in (0.0, 1.0):  # values of whole episodes are fine where no critic reads the discount
+        assert torch.isfinite(loss_and_gradients(build(gamma=gamma), make_batch())[0])
+
+
+def test_critics_of_the_other_kind():
+    """Bins for the agent of values, or the other way round: said when it is built."""
+    with pytest.raises(ConfigurationError, match="Agent.critic_type is NCriticsTwoHot.*like NCritics,"):
+        build(critic_type=ac.NCriticsTwoHot)
+    with pytest.raises(ConfigurationError, match="MultiTaskAgent.critic_type is NCritics.*NCriticsTwoHot"):
+        build(MultiTaskAgent, critic_type=ac.NCritics)
 
 
 @pytest.mark.parametrize(("cls", "space"), KINDS)
