@@ -36,6 +36,8 @@ class Collector:
         self.experiment = experiment
         self.train = Rollout(train_envs, exploration)
         self.val = Rollout(val_envs)
+        self._other: Rollout | None = None
+        self._interactions = 0
 
     def _begin_segment(self) -> None:
         x = self.experiment
@@ -76,13 +78,25 @@ class Collector:
         x.tracker.log("buffer", x.dataset.on_end_of_collection(x), x._counters())
         return episodes
 
-    def store(self) -> None:
-        """Put the trajectories that are done into the dataset."""
+    def store(self, between: bool = False) -> None:
+        """Put the trajectories that are done into the dataset.
+
+        Args:
+            between: not at an epoch's end, whose file has the epoch's name.
+        """
         x = self.experiment
         assert self.train.recorder is not None
         trajectories, names = self.train.recorder.take()
-        if x.dataset.save_new_trajs_to is not None:
-            x.dataset.add(f"{x.epoch:08d}", trajectories, names, x.action_format)
+        folder = x.dataset.save_new_trajs_to
+        if folder is None:
+            return
+        name = f"{x.epoch:08d}"
+        if between:
+            index = 0
+            while (Path(folder) / f"{name}-{index:04d}.safetensors").exists():
+                index += 1
+            name = f"{name}-{index:04d}"
+        x.dataset.add(name, trajectories, names, x.action_format)
 
     def validate(self, check_stop: Callable[[], None]) -> list[Episode]:
         """One validation, from fresh resets that depend on the epoch alone."""
@@ -135,7 +149,7 @@ class Collector:
                     episodes.append(episode)
                 done[episode.actor] += 1
             if render:
-                getattr(actors, "env", getattr(actors, "envs", [None]))[0].render()
+                actors.render()
             if episodes_per_actor is not None and min(done) >= episodes_per_actor:
                 break
         if save_trajs_to is not None and recorder is not None:
@@ -144,6 +158,56 @@ class Collector:
             save_trajs_to.mkdir(parents=True, exist_ok=True)
             write_shard(save_trajs_to / "test.safetensors", trajectories, names, x.action_format)
         return episodes
+
+    def interact(
+        self,
+        actors: Actors,
+        timesteps: int,
+        hidden_state: Any,
+        render: bool,
+        save_on_done: bool,
+        episodes: int | None,
+        check_stop: Callable[[], None],
+    ) -> tuple[Any, list[Episode]]:
+        """Steps of any actors; see ``Experiment.interact``. Returns the hidden state and finished episodes."""
+        x = self.experiment
+        rollout = self._rollout_of(actors)
+        x.policy.eval()
+        trains = rollout is self.train
+        if hidden_state is not None and rollout.begun:
+            rollout.hidden_state = hidden_state
+        elif trains:
+            if rollout.begun:
+                rollout.cut_trajectories()
+                self.store(between=True)
+            self._begin_segment()
+        else:
+            count = self._interactions
+            self._interactions += 1
+            rollout.begin(
+                x.policy,
+                x.DEVICE,
+                seed_for=lambda actor, episode: x.own_seeds.integer("interact-reset", count, actor, episode),
+            )
+        found: list[Episode] = []
+        for _ in range(timesteps):
+            check_stop()
+            found += rollout.step(x.policy, x.sample_actions_train if trains else x.sample_actions_val)
+            x.env_steps += actors.batched_envs * x.processes.count if trains else 0
+            if render:
+                actors.render()
+            if episodes is not None and len(found) >= episodes:
+                break
+        if trains and save_on_done:
+            self.store(between=True)
+        return rollout.hidden_state, found
+
+    def _rollout_of(self, actors: Actors) -> Rollout:
+        for known in (self.train, self.val, self._other):
+            if known is not None and known.actors is actors:
+                return known
+        self._other = Rollout(actors)
+        return self._other
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[int, Batch]]:
         """Batches ``start`` onwards of an epoch, each drawn from a stream of its own.

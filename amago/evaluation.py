@@ -41,26 +41,53 @@ def episode_rows(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
     return rows
 
 
-def summarise(episodes: list[Episode]) -> dict[str, float]:
-    """The metrics that AMAGO users plot, by their names."""
-    if not episodes:
-        return {}
-    by_env: dict[str, list[Episode]] = defaultdict(list)
+class ReturnHistory:
+    """Returns of finished episodes: ``data[environment's name]`` is a list in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, list[float]] = defaultdict(list)
+
+
+class SpecialMetricHistory:
+    """What episodes logged: ``data[environment's name][metric]`` is a list, as in :class:`ReturnHistory`."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+
+
+def histories(episodes: Iterable[Episode]) -> tuple[list[ReturnHistory], list[SpecialMetricHistory]]:
+    """Episodes in the form of ``Experiment.policy_metrics``: one history of each kind, for all actors."""
+    returns, specials = ReturnHistory(), SpecialMetricHistory()
     for e in episodes:
-        by_env[e.env_name].append(e)
+        returns.data[e.env_name].append(e.total_return)
+        for metric, value in e.metrics.items():
+            specials.data[e.env_name][metric].append(value)
+    return [returns], [specials]
+
+
+def summarise(returns: Iterable[ReturnHistory], specials: Iterable[SpecialMetricHistory]) -> dict[str, float]:
+    """The metrics that AMAGO users plot, by their names."""
+    by_env: dict[str, list[float]] = defaultdict(list)
+    logged: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for history in returns:
+        for name, values in history.data.items():
+            by_env[name] += values
+    for special in specials:
+        for name, metrics in special.data.items():
+            for metric, values in metrics.items():
+                logged[name][metric] += values
+    if not by_env:
+        return {}
     out: dict[str, float] = {
         "Average Total Return (Across All Env Names)": float(
-            np.mean([np.mean([e.total_return for e in group]) for group in by_env.values()])
+            np.mean([np.mean(values) for values in by_env.values()])
         )
     }
-    for name, group in sorted(by_env.items()):
-        returns = np.array([e.total_return for e in group])
-        out[f"Average Total Return in {name}"] = float(returns.mean())
-        out[f"Bottom Quintile Total Return in {name}"] = float(np.percentile(returns, 20))
-        for metric in sorted({m for e in group for m in e.metrics}):
-            out[f"Average {metric} in {name}"] = float(
-                np.mean([e.metrics[metric] for e in group if metric in e.metrics])
-            )
+    for name, values in sorted(by_env.items()):
+        out[f"Average Total Return in {name}"] = float(np.mean(values))
+        out[f"Bottom Quintile Total Return in {name}"] = float(np.percentile(values, 20))
+        for metric in sorted(logged[name]):
+            out[f"Average {metric} in {name}"] = float(np.mean(logged[name][metric]))
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,19 @@ import torch
 from amago import async_mode, parallel, resume
 from amago.checkpoints import CheckpointStore, Position
 from amago.determinism import set_deterministic
-from amago.envs.actors import WORKER_TIMEOUT
+from amago.envs.actors import WORKER_TIMEOUT, Actors
 from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
-from amago.errors import CheckpointError
-from amago.evaluation import EvaluationResult, episode_rows, mean_metric, mean_return, summarise
+from amago.errors import CheckpointError, ConfigurationError
+from amago.evaluation import (
+    EvaluationResult,
+    ReturnHistory,
+    SpecialMetricHistory,
+    episode_rows,
+    histories,
+    mean_metric,
+    mean_return,
+    summarise,
+)
 from amago.experiment_saving import ExperimentSaving
 from amago.experiment_settings import check_settings
 from amago.files import make_folder, storage_errors
@@ -167,7 +176,8 @@ class Experiment(ExperimentSaving):
                 self.dataset.begin_anew()
                 self.tracker.cut_back(0, 0)
         self.processes.wait()
-        self._last_checkpoint_time = time.monotonic()
+        self._clock = self._last_checkpoint_time = time.monotonic()
+        self._segment_start = resume.snapshot(self, tensors=False)
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -216,9 +226,10 @@ class Experiment(ExperimentSaving):
                 self._stop_now(live=False)
             if self.always_load_latest:
                 self.read_latest_policy()
-            if self.val_interval and self.epoch % self.val_interval == 0 and self.processes.is_main:
+            validates = self.val_timesteps_per_epoch > 0 and self.processes.is_main
+            if validates and self.val_interval and self.epoch % self.val_interval == 0:
                 self.evaluate_val()
-            if self.epoch >= self.start_collecting_at_epoch:
+            if self.train_timesteps_per_epoch > 0 and self.epoch >= self.start_collecting_at_epoch:
                 self.collect_new_training_data()
         self.env_steps += self.dataset.on_epoch(self.epoch) or 0
         if self.mode == "learn":
@@ -237,7 +248,7 @@ class Experiment(ExperimentSaving):
             "train_return": mean_return(episodes),
             "train_success": mean_metric(episodes, "success"),
         }
-        self.tracker.log("train", self.policy_metrics(episodes), self._counters())
+        self.tracker.log("train", self.policy_metrics(*histories(episodes)), self._counters())
         return episodes
 
     def evaluate_val(self) -> dict[str, Any]:
@@ -248,13 +259,49 @@ class Experiment(ExperimentSaving):
             "val_return": mean_return(episodes),
             "val_success": mean_metric(episodes, "success"),
         }
-        metrics = self.policy_metrics(episodes)
+        metrics = self.policy_metrics(*histories(episodes))
         self.tracker.log("val", metrics, self._counters())
         return metrics
 
-    def policy_metrics(self, episodes: list[Episode]) -> dict[str, Any]:
-        """Named metrics of finished episodes; override to add your own."""
-        return summarise(episodes)
+    def policy_metrics(
+        self, returns: Sequence[ReturnHistory], specials: Sequence[SpecialMetricHistory]
+    ) -> dict[str, Any]:
+        """Named metrics of finished episodes; override to add your own.
+
+        Args:
+            returns: ``.data[environment's name]`` is the list of its episodes' returns.
+            specials: ``.data[environment's name][metric]`` is the list of what its episodes logged.
+        """
+        return summarise(returns, specials)
+
+    def interact(
+        self,
+        envs: Actors,
+        timesteps: int,
+        hidden_state: Any = None,
+        render: bool = False,
+        save_on_done: bool = False,
+        episodes: int | None = None,
+    ) -> tuple[Any, tuple[list[ReturnHistory], list[SpecialMetricHistory]]]:
+        """Act in ``train_envs`` (with exploration; what happens is recorded), ``val_envs``, or other actors.
+
+        Args:
+            envs: what acts.
+            timesteps: steps of each actor.
+            hidden_state: as the last call with these ``envs`` returned it, to go on from there; without one
+                all are reset.
+            render: show the first environment after every step.
+            save_on_done: put finished trajectories of ``train_envs`` into the dataset at the end; otherwise
+                the next collection does so.
+            episodes: stop early when so many have ended.
+
+        Returns:
+            The hidden state, and the finished episodes' returns and metrics as :meth:`policy_metrics` gets them.
+        """
+        found = self.collector.interact(
+            envs, timesteps, hidden_state, render, save_on_done, episodes, self._check_stop_while_acting
+        )
+        return found[0], histories(found[1])
 
     def _learn_epoch(self) -> None:
         self.policy.train()
@@ -339,11 +386,17 @@ class Experiment(ExperimentSaving):
         """
         if episodes is not None:
             episodes_per_actor = -(-episodes // self.parallel_actors)
+        steps = self.val_timesteps_per_epoch if timesteps is None else timesteps
+        if episodes_per_actor is None and steps < 1:
+            raise ConfigurationError(
+                "evaluate_test would act for 0 steps (Experiment.val_timesteps_per_epoch is what it does when no "
+                "count is given); pass timesteps, episodes or episodes_per_actor"
+            )
         actors = self._make_actors(make_test_env)
         try:
             found = self.collector.test(
                 actors,
-                timesteps=timesteps or self.val_timesteps_per_epoch,
+                timesteps=steps,
                 episodes_per_actor=episodes_per_actor,
                 tree=self.seeds if seed is None else SeedTree(seed),
                 sample=self.sample_actions_val if greedy is None else not greedy,
@@ -352,7 +405,7 @@ class Experiment(ExperimentSaving):
             )
         finally:
             actors.close()
-        metrics = self.policy_metrics(found)
+        metrics = self.policy_metrics(*histories(found))
         self.tracker.log("test", metrics, self._counters())
         return EvaluationResult(metrics, episode_rows(found))
 

@@ -79,9 +79,16 @@ class ExperimentSaving(ExperimentParts):
     def load_checkpoint(self, epoch: int, resume_training_state: bool = True) -> None:
         """Go on from (or only take the weights of) the checkpoint at the start of ``epoch``.
 
+        The weights stay in ``policy_weights`` when the training state has been removed
+        (``keep_last_checkpoints``).
+
         Raises:
             CheckpointError: none there, damaged, or of another architecture.
         """
+        weights = self.ckpt_folder / "policy_weights" / f"policy_epoch_{epoch}.safetensors"
+        if not resume_training_state and weights.exists():
+            self.load_policy(weights)
+            return
         checkpoint = self.store.read(Position(epoch))
         resume.restore(self, checkpoint, weights_only=not resume_training_state)
         self._last_checkpoint = checkpoint.position

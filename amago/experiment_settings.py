@@ -38,7 +38,7 @@ class ExperimentSettings:
     """Class of the agent."""
 
     val_timesteps_per_epoch: int
-    """Steps of each actor in a validation."""
+    """Steps of each actor in a validation; 0 for no validation."""
 
     make_train_env: Any
     """Builds an `AMAGOEnv`; or a list with one such function for each actor."""
@@ -118,7 +118,7 @@ class ExperimentSettings:
     """First epoch with rollouts."""
 
     train_timesteps_per_epoch: int
-    """Steps of each actor per epoch."""
+    """Steps of each actor per epoch; 0 learns from stored data alone."""
 
     train_batches_per_epoch: int
     """Batches per epoch."""
@@ -193,11 +193,11 @@ _AT_LEAST_ONE = (
     "batches_per_update",
     "log_interval",
     "traj_save_len",
-    "train_timesteps_per_epoch",
-    "val_timesteps_per_epoch",
 )
 _NOT_NEGATIVE = (
     "epochs",
+    "train_timesteps_per_epoch",
+    "val_timesteps_per_epoch",
     "train_batches_per_epoch",
     "dloader_workers",
     "start_learning_at_epoch",

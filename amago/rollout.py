@@ -165,6 +165,8 @@ class Rollout:
             tasks = np.array([self._task_for(i, int(self._episode[i])) for i in range(n)])
         self._obs = self.actors.reset(mask, seeds, tasks)
         self._names = self.actors.env_names
+        if not _all_finite(self._obs):
+            raise self._not_finite("after a reset", "an observation", self._obs)
         self._time[mask] = 0
         self._returns[mask] = 0.0
         self._rl2s[mask] = 0.0
@@ -192,8 +194,9 @@ class Rollout:
         return actions[:, 0].cpu().numpy()
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        # Copied: torch may hold on to it (a cache), numpy will write over it.
-        return torch.tensor(array, device=self._device).unsqueeze(1)
+        # Copied: torch may hold on to it (a cache), numpy will write over it. Torch has no negative strides,
+        # which a flipped image has.
+        return torch.tensor(np.ascontiguousarray(array), device=self._device).unsqueeze(1)
 
     @torch.inference_mode()
     def step(self, policy: Any, sample: bool) -> list[Episode]:
@@ -237,12 +240,25 @@ class Rollout:
         )
 
     def _check(self, step: Step) -> None:
-        # A sum is NaN or infinite when any part is, and costs one pass without a temporary.
-        finite = np.isfinite(step.rewards.sum(dtype=np.float64)) and all(
-            v.dtype.kind != "f" or np.isfinite(v.sum(dtype=np.float64)) for v in step.obs.values()
-        )
-        if not finite:
-            raise EnvironmentFailure(
-                f"{self._names[0]}: NaN or infinity in an observation or reward at step {int(self._time.max()) + 1}; "
-                "mend the environment (the last checkpoint is intact)"
+        if not _all_finite(step.obs | {"reward": step.rewards}):
+            raise self._not_finite(
+                f"at step {int(self._time.max()) + 1}",
+                "an observation or reward",
+                step.obs | {"reward": step.rewards},
             )
+
+    def _not_finite(self, when: str, what: str, arrays: ObsDict) -> EnvironmentFailure:
+        """The error that names the environment of the first actor with a value that is not finite."""
+        wrong = np.zeros(len(self._names), bool)
+        for values in arrays.values():
+            if values.dtype.kind == "f":
+                wrong |= ~np.isfinite(values).reshape(len(wrong), -1).all(axis=1)
+        return EnvironmentFailure(
+            f"{self._names[int(np.argmax(wrong))]}: NaN or infinity in {what} {when}; "
+            "mend the environment (the last checkpoint is intact)"
+        )
+
+
+def _all_finite(arrays: ObsDict) -> bool:
+    # A sum is NaN or infinite when any part is, and costs one pass without a temporary.
+    return all(v.dtype.kind != "f" or np.isfinite(v.sum(dtype=np.float64)) for v in arrays.values())

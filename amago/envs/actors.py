@@ -97,6 +97,10 @@ class Actors(ABC):
         """(N, action_size) float32: how the policy sees its previous actions."""
 
     @abstractmethod
+    def render(self) -> Any:
+        """Show the first environment (one that steps many instances shows what it will); returns its picture."""
+
+    @abstractmethod
     def close(self) -> None:
         """Free environments and workers."""
 
@@ -141,6 +145,9 @@ class VectorActors(Actors):
 
     def make_action_rep(self, actions: np.ndarray) -> np.ndarray:
         return self.env.make_action_rep(actions)
+
+    def render(self) -> Any:
+        return self.env.render()
 
     def close(self) -> None:
         self.env.close()
@@ -201,6 +208,9 @@ class SyncActors(Actors):
     def make_action_rep(self, actions: np.ndarray) -> np.ndarray:
         return np.concatenate([e.make_action_rep(actions[i : i + 1]) for i, e in enumerate(self.envs)])
 
+    def render(self) -> Any:
+        return self.envs[0].render()
+
     def close(self) -> None:
         for env in self.envs:
             env.close()
@@ -237,6 +247,9 @@ class _Unbatched(gym.Env):
             bool(truncated[0]),
             logged,
         )
+
+    def render(self) -> Any:
+        return self.env.render()
 
     def close(self) -> None:
         self.env.close()
@@ -334,6 +347,9 @@ class AsyncActors(Actors):
         rep = np.zeros((len(actions), self.action_size), np.float32)
         rep[np.arange(len(actions)), actions.reshape(len(actions))] = 1.0
         return rep
+
+    def render(self) -> Any:
+        return self.envs.call("render")[0]
 
     def close(self) -> None:
         if self._closed:

@@ -6,6 +6,7 @@ Observations become a ``Dict`` of boxes (discrete parts one-hot). Actions become
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import gymnasium as gym
@@ -87,7 +88,7 @@ def convert_action_space(space: gym.Space) -> tuple[gym.Space, Convert]:
         return spaces.Discrete(int(space.n)), lambda a: a.reshape(len(a)).astype(np.int64) + start
     if isinstance(space, spaces.MultiDiscrete):
         nvec = tuple(int(n) for n in space.nvec.reshape(-1))
-        joint = int(np.prod(nvec))
+        joint = math.prod(nvec)  # numpy's product would wrap around
         if joint > MAX_JOINT_ACTIONS:
             raise ConfigurationError(
                 f"MultiDiscrete({list(nvec)}) has {joint} joint actions, more than {MAX_JOINT_ACTIONS}; "

@@ -426,17 +426,17 @@ def test_settings_that_cannot_work():
         build(num_critics=0)
     with pytest.raises(ConfigurationError, match="num_actions_for_value_in_actor_loss must be at least 1"):
         build(MultiTaskAgent, num_actions_for_value_in_actor_loss=0)
-    with pytest.raises(ConfigurationError, match="Agent.tau must be from 0 to 1"):
+    with pytest.raises(ConfigurationError, match=r"Agent.tau must be from 0 to 1"):
         build(tau=3.0)
-    with pytest.raises(ConfigurationError, match="Agent.online_coeff must be 0 or more"):
+    with pytest.raises(ConfigurationError, match=r"Agent.online_coeff must be 0 or more"):
         build(online_coeff=-1.0)
 
 
 def test_discounts_that_cannot_be():
     """Outside 0 to 1; and 1 itself for critics that read 1 / (1 - gamma), which gave NaN at the first update."""
-    with pytest.raises(ConfigurationError, match="Agent.gamma must be from 0 to 1"):
+    with pytest.raises(ConfigurationError, match=r"Agent.gamma must be from 0 to 1"):
         build(gamma=1.5)
-    with pytest.raises(ConfigurationError, match="Multigammas.discrete must hold discounts"):
+    with pytest.raises(ConfigurationError, match=r"Multigammas.discrete must hold discounts"):
         build(gammas=(0.9, -0.1))
     for cls, space in ((Agent, "continuous"), (MultiTaskAgent, "discrete")):
         with pytest.raises(ConfigurationError, match="every discount must be below 1"):
@@ -447,9 +447,9 @@ def test_discounts_that_cannot_be():
 
 def test_critics_of_the_other_kind():
     """Bins for the agent of values, or the other way round: said when it is built."""
-    with pytest.raises(ConfigurationError, match="Agent.critic_type is NCriticsTwoHot.*like NCritics,"):
+    with pytest.raises(ConfigurationError, match=r"Agent.critic_type is NCriticsTwoHot.*like NCritics,"):
         build(critic_type=ac.NCriticsTwoHot)
-    with pytest.raises(ConfigurationError, match="MultiTaskAgent.critic_type is NCritics.*NCriticsTwoHot"):
+    with pytest.raises(ConfigurationError, match=r"MultiTaskAgent.critic_type is NCritics.*NCriticsTwoHot"):
         build(MultiTaskAgent, critic_type=ac.NCritics)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from amago.errors import CheckpointError, ConfigurationError, TrainingDiverged
-from amago.evaluation import episode_rows, summarise
+from amago.evaluation import episode_rows, histories, summarise
 from amago.rollout import Episode
 from amago.seeding import SeedTree
 from amago.tracking import PROGRESS_COLUMNS, Tracker
@@ -127,7 +127,7 @@ def test_metrics_have_the_names_that_users_plot() -> None:
         Episode(1, 0, "maze", 3.0, 5, {"success": 0.0}),
         Episode(2, 0, "lake", 10.0, 5),
     ]
-    found = summarise(episodes)
+    found = summarise(*histories(episodes))
     assert found["Average Total Return in maze"] == 2.0
     assert found["Average Total Return (Across All Env Names)"] == 6.0
     assert found["Bottom Quintile Total Return in maze"] == pytest.approx(1.4)

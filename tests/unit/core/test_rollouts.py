@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from amago.envs.actors import Actors, make_actors
 from amago.envs.amago_env import AMAGOEnv
 from amago.envs.exploration import BilevelEpsilonGreedy, EpsilonGreedy, NoExploration
+from amago.envs.spaces import convert_action_space
 from amago.errors import ConfigurationError, EnvironmentFailure
 from amago.rollout import Episode, Recorder, Rollout
 from amago.storage import Rows
@@ -194,6 +195,50 @@ def test_nan_stops_with_a_clear_error() -> None:
 
     with pytest.raises(EnvironmentFailure, match=r"broken.*NaN"):
         act(make_actors(lambda: AMAGOEnv(Broken(), "broken"), 2, "sync"), 10, 100)
+
+    class BornBroken(Counter):
+        def reset(self, **how: Any) -> tuple[np.ndarray, dict]:
+            return np.full_like(super().reset(**how)[0], np.nan), {}
+
+    envs = [lambda: AMAGOEnv(Counter(), "fine"), lambda: AMAGOEnv(BornBroken(), "broken")]
+    with pytest.raises(EnvironmentFailure, match=r"^broken: NaN or infinity in an observation after a reset"):
+        act(make_actors(envs, 2, "sync"), 10, 100)
+
+
+def test_flipped_images_reach_the_policy() -> None:
+    """A batched environment may give views with negative strides, which torch does not take."""
+
+    class Flipped(gym.Env):
+        observation_space = gym.spaces.Box(0, 255, (2, 3, 1), np.uint8)
+        action_space = gym.spaces.Discrete(2)
+
+        def _picture(self) -> np.ndarray:
+            return np.arange(6, dtype=np.uint8).reshape(1, 2, 3, 1).repeat(2, axis=0)[:, :, ::-1]
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict]:
+            return self._picture(), {}
+
+        def step(self, action: Any) -> Any:
+            return self._picture(), np.zeros(2), np.zeros(2, bool), np.zeros(2, bool), {}
+
+    seen = []
+
+    class Looks(Scripted):
+        def get_actions(self, obs: Any, hidden_state: Any, **more: Any) -> Any:
+            seen.append(obs["observation"].numpy().copy())
+            return torch.zeros(2, 1, 1, dtype=torch.long), hidden_state + 1
+
+    actors = make_actors(lambda: AMAGOEnv(Flipped(), "flipped", batched_envs=2), 2, "already_vectorized")
+    rollout = Rollout(actors)
+    rollout.begin(Looks(), torch.device("cpu"), lambda a, e: a)
+    rollout.step(Looks(), True)
+    assert (seen[0][0, 0, :, :, 0] == [[2, 1, 0], [5, 4, 3]]).all()
+
+
+def test_more_joint_actions_than_numpy_can_count() -> None:
+    """2 to the 64th wraps around to 0, which must not look like few."""
+    with pytest.raises(ConfigurationError, match="18446744073709551616 joint actions"):
+        convert_action_space(gym.spaces.MultiDiscrete([2] * 64))
 
 
 def test_a_dead_worker_is_reported() -> None:
