@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import envs_suite
 from amago.errors import ConfigurationError
 from amago_suite.grid import plan
 from amago_suite.paths import SCHEMAS
@@ -124,3 +127,27 @@ def test_the_project_suites_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.chdir(tmp_path)
     assert len(plan("quick")) == 27
     assert len(plan("quick", smoke=True)) == 9
+
+
+SHIPPED = sorted(file.stem for file in (Path(__file__).parents[3] / "config/suites").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_small_size_trains_what_it_runs(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guards `--smoke` of what ships: few cells, and in each a trajectory is whole within the first epoch.
+
+    Otherwise nothing is ever learned from, and a smoke run only shows that environments can be stepped.
+    """
+    monkeypatch.chdir(tmp_path)
+    grid = plan(name, smoke=True)
+    assert 0 < len(grid) <= 30
+    for cell in grid.cells:
+
+        def setting(key: str, default: float, gin: str = cell.gin) -> float:
+            found = re.search(rf"^amago\.experiment\.Experiment\.{key} = (\d+)$", gin, re.MULTILINE)
+            return float(found[1]) if found else default
+
+        horizon = envs_suite.get(cell.env_id).horizon(cell.env_params)
+        acted = setting("train_timesteps_per_epoch", 0)
+        assert min(horizon, setting("traj_save_len", math.inf)) <= acted, cell.environment
+        assert setting("train_batches_per_epoch", 0) >= 1
