@@ -165,8 +165,9 @@ class Rollout:
             tasks = np.array([self._task_for(i, int(self._episode[i])) for i in range(n)])
         self._obs = self.actors.reset(mask, seeds, tasks)
         self._names = self.actors.env_names
-        if not _all_finite(self._obs):
-            raise self._not_finite("after a reset", "an observation", self._obs)
+        observed = list(self._obs.values())
+        if not _all_finite(observed):
+            raise self._not_finite("after a reset", "an observation", observed)
         self._time[mask] = 0
         self._returns[mask] = 0.0
         self._rl2s[mask] = 0.0
@@ -240,17 +241,15 @@ class Rollout:
         )
 
     def _check(self, step: Step) -> None:
-        if not _all_finite(step.obs | {"reward": step.rewards}):
-            raise self._not_finite(
-                f"at step {int(self._time.max()) + 1}",
-                "an observation or reward",
-                step.obs | {"reward": step.rewards},
-            )
+        arrays = [*step.obs.values(), step.rewards]
+        if not _all_finite(arrays):
+            when = f"at step {int(self._time.max()) + 1}"
+            raise self._not_finite(when, "an observation or reward", arrays)
 
-    def _not_finite(self, when: str, what: str, arrays: ObsDict) -> EnvironmentFailure:
+    def _not_finite(self, when: str, what: str, arrays: list[np.ndarray]) -> EnvironmentFailure:
         """The error that names the environment of the first actor with a value that is not finite."""
         wrong = np.zeros(len(self._names), bool)
-        for values in arrays.values():
+        for values in arrays:
             if values.dtype.kind == "f":
                 wrong |= ~np.isfinite(values).reshape(len(wrong), -1).all(axis=1)
         return EnvironmentFailure(
@@ -259,6 +258,6 @@ class Rollout:
         )
 
 
-def _all_finite(arrays: ObsDict) -> bool:
+def _all_finite(arrays: list[np.ndarray]) -> bool:
     # A sum is NaN or infinite when any part is, and costs one pass without a temporary.
-    return all(v.dtype.kind != "f" or np.isfinite(v.sum(dtype=np.float64)) for v in arrays.values())
+    return all(v.dtype.kind != "f" or np.isfinite(v.sum(dtype=np.float64)) for v in arrays)

@@ -15,6 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from amago.envs import old_api
+from amago.envs.old_api import current_space, with_info, with_two_ends
 from amago.envs.spaces import action_size, convert_action_space, convert_observation_space
 from amago.errors import ConfigurationError
 
@@ -28,7 +30,8 @@ class AMAGOEnv(gym.Env):
     Args:
         env: a ``gymnasium.Env`` (one actor), a ``gymnasium.vector.VectorEnv`` that does not reset
             itself between steps (``AutoresetMode.DISABLED`` or ``SAME_STEP``), or any environment
-            whose arrays already have a leading dimension of ``batched_envs``.
+            whose arrays already have a leading dimension of ``batched_envs``. Environments of gym before
+            0.26 (no seed in ``reset``, four results of ``step``, gym's spaces) are adapted.
         env_name: what metrics call this environment; the default is its id or class name.
         batched_envs: number of actors inside ``env``.
 
@@ -51,11 +54,13 @@ class AMAGOEnv(gym.Env):
         self.render_mode = getattr(env, "render_mode", None)
         own_observations = env.single_observation_space if self.is_vector else env.observation_space
         own_actions = env.single_action_space if self.is_vector else env.action_space
+        own_observations, own_actions = current_space(own_observations), current_space(own_actions)
         self.observation_space, self._convert_obs = convert_observation_space(own_observations)
         self._obs_is_dict = isinstance(own_observations, spaces.Dict)
         self.action_space, self._to_env_action = convert_action_space(own_actions)
         self.action_size = action_size(self.action_space)
         self.autoreset = self._autoreset_mode()
+        self._reset_is_old = not all(old_api.takes(env.reset, name) for name in ("seed", "options"))
 
     # -- what kind of environment this is ---------------------------------------------------
 
@@ -115,6 +120,8 @@ class AMAGOEnv(gym.Env):
 
     def inner_reset(self, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         """The wrapped environment's reset, in its own observation format."""
+        if self._reset_is_old:
+            return old_api.reset(self.env, seed, options)
         return self.env.reset(seed=seed, options=options)
 
     def inner_step(self, action: Any) -> tuple[Any, Any, Any, Any, dict]:
@@ -152,7 +159,7 @@ class AMAGOEnv(gym.Env):
         """
         if not self._batched and isinstance(seed, (list, tuple, np.ndarray)):
             seed = None if seed[0] is None else int(seed[0])
-        obs, info = self.inner_reset(seed=seed, options=options)
+        obs, info = with_info(self.inner_reset(seed=seed, options=options))
         return self._obs(obs), info
 
     def step(  # type: ignore[override]
@@ -169,7 +176,7 @@ class AMAGOEnv(gym.Env):
         own: Any = self._to_env_action(np.asarray(action))
         if not self._batched:
             own = int(own[0]) if own.ndim == 1 else own[0]
-        obs, reward, terminated, truncated, info = self.inner_step(own)
+        obs, reward, terminated, truncated, info = with_two_ends(self.inner_step(own))
         n = self.batched_envs
         return (
             self._obs(obs),
@@ -209,7 +216,8 @@ class AMAGOEnv(gym.Env):
         return self.env.render()
 
     def close(self) -> None:
-        self.env.close()
+        if hasattr(self.env, "close"):
+            self.env.close()
 
 
 def logged_metrics(info: Mapping[str, Any], n: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -103,8 +103,20 @@ class LearnablePosEmb(nn.Module):
         self.embeddings = nn.Embedding(max_time_idx, d_model)
 
     def forward(self, time_idxs: Tensor) -> Tensor:
-        """(B, L, 1) int64 below ``max_time_idx`` -> (B, L, D)."""
-        return self.embeddings(time_idxs[..., 0])
+        """(B, L, 1) int64 below ``max_time_idx`` -> (B, L, D).
+
+        Raises:
+            ConfigurationError: a later time (on a CPU; a device's own error names no setting).
+        """
+        if time_idxs.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.embeddings(time_idxs[..., 0])
+        try:
+            return self.embeddings(time_idxs[..., 0])
+        except IndexError as error:
+            raise ConfigurationError(
+                f"LearnablePosEmb.max_time_idx is {self.embeddings.num_embeddings}, but a time index is "
+                f"{int(time_idxs.max())}; use the longest episode + 1"
+            ) from error
 
 
 class RotaryPosEmb(nn.Module):

@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from amago.envs.actors import Actors, make_actors
 from amago.envs.amago_env import AMAGOEnv
 from amago.envs.exploration import BilevelEpsilonGreedy, EpsilonGreedy, NoExploration
+from amago.envs.old_api import current_space
 from amago.envs.spaces import convert_action_space
 from amago.errors import ConfigurationError, EnvironmentFailure
 from amago.rollout import Episode, Recorder, Rollout
@@ -201,7 +202,9 @@ def test_nan_stops_with_a_clear_error() -> None:
             return np.full_like(super().reset(**how)[0], np.nan), {}
 
     envs = [lambda: AMAGOEnv(Counter(), "fine"), lambda: AMAGOEnv(BornBroken(), "broken")]
-    with pytest.raises(EnvironmentFailure, match=r"^broken: NaN or infinity in an observation after a reset"):
+    with pytest.raises(
+        EnvironmentFailure, match=r"^broken.*: NaN or infinity in an observation after a reset"
+    ):
         act(make_actors(envs, 2, "sync"), 10, 100)
 
 
@@ -233,6 +236,58 @@ def test_flipped_images_reach_the_policy() -> None:
     rollout.begin(Looks(), torch.device("cpu"), lambda a, e: a)
     rollout.step(Looks(), True)
     assert (seen[0][0, 0, :, :, 0] == [[2, 1, 0], [5, 4, 3]]).all()
+
+
+class OldCounter:
+    """An environment as gym had them: of no class, without seeds in `reset`, with one end."""
+
+    observation_space, action_space = Counter.observation_space, Counter.action_space
+
+    def seed(self, seed: int) -> None:
+        self.inner_seed = seed
+
+    def reset(self) -> np.ndarray:
+        self.inner = Counter()
+        return self.inner.reset(seed=self.inner_seed)[0]
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, dict]:
+        obs, reward, terminated, truncated, info = self.inner.step(action)
+        return obs, reward, terminated or truncated, info | {"TimeLimit.truncated": truncated}
+
+
+def _what(e: Episode) -> tuple[Any, ...]:
+    return e.actor, e.index, e.total_return, e.length, e.metrics
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_environments_of_the_old_form_are_adapted(mode: str) -> None:
+    """The same trajectories and ends, seeds included, as from the same environment in the present form."""
+    new = make_actors(lambda: AMAGOEnv(Counter(), "e"), 3, "sync")
+    old = make_actors(lambda: AMAGOEnv(OldCounter(), "e"), 3, mode)
+    episodes, rows, *_ = act(new, 20, 100)
+    old_episodes, old_rows, *_ = act(old, 20, 100)
+    old.close()
+    assert [_what(e) for e in old_episodes] == [_what(e) for e in episodes] and len(rows) == len(old_rows)
+    for a, b in zip(rows, old_rows, strict=True):
+        assert (a.obs["observation"] == b.obs["observation"]).all() and (a.dones == b.dones).all()
+        assert (a.rewards == b.rewards).all()
+
+
+def test_spaces_of_gym_become_gymnasiums() -> None:
+    """By their names and attributes: gym itself need not be there."""
+
+    def foreign(kind: str, **attributes: Any) -> Any:
+        return type(kind, (), {"__module__": "gym.spaces", **attributes})()
+
+    box = foreign(
+        "Box", low=np.zeros(2, np.float32), high=np.ones(2, np.float32), shape=(2,), dtype=np.float32
+    )
+    nested = foreign("Dict", spaces={"a": box, "b": foreign("Discrete", n=4)})
+    found = current_space(nested)
+    assert found == gym.spaces.Dict({"a": gym.spaces.Box(0, 1, (2,)), "b": gym.spaces.Discrete(4)})
+    assert current_space(foreign("MultiBinary", n=3)) == gym.spaces.MultiBinary(3)
+    assert current_space(foreign("MultiDiscrete", nvec=np.array([2, 3]))) == gym.spaces.MultiDiscrete([2, 3])
+    assert current_space(spaces.Discrete(2)) == spaces.Discrete(2)
 
 
 def test_more_joint_actions_than_numpy_can_count() -> None:

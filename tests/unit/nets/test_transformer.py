@@ -398,6 +398,14 @@ def test_rotary_positions() -> None:
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
+def test_times_beyond_the_learnable_positions() -> None:
+    """An episode longer than `max_time_idx` is said by the setting's name."""
+    gin.parse_config("LearnablePosEmb.max_time_idx = 30")
+    encoder = _encoder(pos_emb="learnable")
+    with pytest.raises(ConfigurationError, match="max_time_idx is 30, but a time index is 34"):
+        encoder(torch.zeros(1, 5, DIM), times(1, 5) + 30)
+
+
 def test_learnable_positions() -> None:
     """The time index, not the row, picks the vector; its number is a required setting."""
     with pytest.raises(ConfigurationError, match=r"LearnablePosEmb\.max_time_idx.*must be configured"):
