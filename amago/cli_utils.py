@@ -12,6 +12,7 @@ from typing import Any
 import gin
 
 from amago.agent import get_agent_cls, list_registered_agents
+from amago.envs.actors import ENV_MODES
 from amago.envs.exploration import EpsilonGreedy, get_exploration_cls
 from amago.errors import ConfigurationError
 from amago.experiment import Experiment
@@ -191,38 +192,56 @@ def _translated(function: Callable[..., Any], *args: Any) -> None:
 def add_common_cli(parser: ArgumentParser) -> ArgumentParser:
     """Add the options that most training scripts share.
 
+    A script may have options of the same names: its own count, whether it adds them before or after.
+
     Returns:
         The same parser, for chaining.
     """
-    run = parser.add_argument_group("run")
-    run.add_argument("--run_name", default="run", help="name of the run and of its folder")
-    run.add_argument("--buffer_dir", default="amago_runs", help="folder for replay and checkpoints")
-    run.add_argument("--trials", type=int, default=1, help="how many times to repeat the run")
-    run.add_argument("--seed", type=int, default=None, help="the run's seed (drawn and recorded when absent)")
-    run.add_argument("--mode", choices=_MODES, default="both", help="see switch_async_mode")
-    run.add_argument("--configs", nargs="*", default=[], metavar="FILE", help="gin files, the last one wins")
-    run.add_argument("--log", action="store_true", help="log to wandb")
-    schedule = parser.add_argument_group("schedule")
-    schedule.add_argument(
-        "--parallel_actors", type=int, default=12, help="environments that run side by side"
+    own = set(parser._option_string_actions)
+    parser.conflict_handler = parser._optionals.conflict_handler = "resolve"
+    run = _adding(parser, "run", own)
+    run("--run_name", default="run", help="name of the run and of its folder")
+    run("--buffer_dir", default="amago_runs", help="folder for replay and checkpoints")
+    run("--trials", type=int, default=1, help="how many times to repeat the run")
+    run("--seed", type=int, default=None, help="the run's seed (drawn and recorded when absent)")
+    run("--mode", choices=_MODES, default="both", help="see switch_async_mode")
+    run("--configs", nargs="*", default=[], metavar="FILE", help="gin files, the last one wins")
+    run("--log", action="store_true", help="log to wandb")
+    run("--no_log", dest="log", action="store_false", help="do not (the default)")
+    run("--ckpt", type=int, default=None, help="epoch for the script's load_checkpoint")
+    schedule = _adding(parser, "schedule", own)
+    schedule("--parallel_actors", type=int, default=12, help="environments that run side by side")
+    schedule("--env_mode", default="async", choices=ENV_MODES)
+    schedule("--epochs", type=int, default=1000)
+    schedule("--timesteps_per_epoch", type=int, default=1000, help="steps of each actor")
+    schedule(
+        "--updates_per_epoch", "--batches_per_epoch", type=int, default=1000, help="batches to learn from"
     )
-    schedule.add_argument("--env_mode", default="async", choices=("async", "sync", "vectorized"))
-    schedule.add_argument("--epochs", type=int, default=1000)
-    schedule.add_argument("--timesteps_per_epoch", type=int, default=1000, help="steps of each actor")
-    schedule.add_argument("--updates_per_epoch", type=int, default=1000, help="gradient steps")
-    schedule.add_argument("--eval_timesteps", type=int, default=1000, help="validation steps of each actor")
-    schedule.add_argument("--val_interval", type=int, default=20, help="epochs between validations")
-    schedule.add_argument("--ckpt_interval", type=int, default=50, help="epochs between checkpoints")
-    schedule.add_argument("--batch_size", type=int, default=24, help="sequences in a batch")
-    schedule.add_argument(
-        "--dset_max_size", type=int, default=20_000, help="trajectories in the replay buffer"
-    )
-    parts = parser.add_argument_group("architecture")
-    parts.add_argument("--agent_type", default="agent", choices=list_registered_agents())
-    parts.add_argument("--traj_encoder", default="transformer", choices=list_registered_traj_encoders())
-    parts.add_argument("--memory_size", type=int, default=256, help="width of the trajectory encoder")
-    parts.add_argument("--memory_layers", type=int, default=3, help="layers of the trajectory encoder")
+    schedule("--start_learning_at_epoch", type=int, default=0)
+    schedule("--eval_timesteps", type=int, default=1000, help="validation steps of each actor")
+    schedule("--val_interval", type=int, default=20, help="epochs between validations")
+    schedule("--ckpt_interval", type=int, default=50, help="epochs between checkpoints")
+    schedule("--batch_size", type=int, default=24, help="sequences in a batch")
+    schedule("--dloader_workers", type=int, default=6, help="processes that prepare batches")
+    schedule("--mixed_precision", choices=("no", "bf16"), default="no")
+    schedule("--dset_max_size", type=int, default=20_000, help="trajectories in the replay buffer")
+    parts = _adding(parser, "architecture", own)
+    parts("--agent_type", default="agent", choices=list_registered_agents())
+    parts("--traj_encoder", default="transformer", choices=list_registered_traj_encoders())
+    parts("--memory_size", type=int, default=256, help="width of the trajectory encoder")
+    parts("--memory_layers", type=int, default=3, help="layers of the trajectory encoder")
     return parser
+
+
+def _adding(parser: ArgumentParser, title: str, taken: set[str]) -> Callable[..., None]:
+    """What adds options to a group of this title, but none that the script has."""
+    group = parser.add_argument_group(title)
+
+    def add(*names: str, **settings: Any) -> None:
+        if free := [n for n in names if n not in taken]:
+            group.add_argument(*free, **settings)
+
+    return add
 
 
 def create_experiment_from_cli(
@@ -303,6 +322,9 @@ _EXPERIMENT_OPTIONS = {
     "val_interval": "val_interval",
     "ckpt_interval": "ckpt_interval",
     "batch_size": "batch_size",
+    "start_learning_at_epoch": "start_learning_at_epoch",
+    "dloader_workers": "dloader_workers",
+    "mixed_precision": "mixed_precision",
 }
 
 _MODES = ("both", "collect", "learn")

@@ -392,6 +392,50 @@ def test_command_line():
     assert args.agent_type == "multitask"
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_scripts_own_options_count(before):
+    """Scripts of AMAGO add options that are common here: no conflict, and theirs keep type and default."""
+    parser = ArgumentParser()
+    if not before:
+        add_common_cli(parser)
+    parser.add_argument("--eval_timesteps", type=float, default=1.5)
+    parser.add_argument("--env", required=True)
+    if before:
+        add_common_cli(parser)
+    args = parser.parse_args(
+        [
+            "--env",
+            "e",
+            "--run_name",
+            "r",
+            "--buffer_dir",
+            "b",
+            "--no_log",
+            "--batches_per_epoch",
+            "3",
+            "--timesteps_per_epoch",
+            "0",
+            "--ckpt",
+            "4",
+            "--env_mode",
+            "already_vectorized",
+            "--mixed_precision",
+            "bf16",
+            "--dloader_workers",
+            "0",
+            "--start_learning_at_epoch",
+            "2",
+        ]
+    )
+    assert (args.eval_timesteps, args.updates_per_epoch, args.ckpt, args.log) == (1.5, 3, 4, False)
+    parts = dict(agent_type=Agent, tstep_encoder_type=CNNTstepEncoder, traj_encoder_type=GRUTrajEncoder)
+    run = create_experiment_from_cli(
+        args, list, list, 9, "group", "run", experiment_type=_Experiment, dataset="mine", **parts
+    )
+    assert (run.train_timesteps_per_epoch, run.train_batches_per_epoch, run.log_to_wandb) == (0, 3, False)
+    assert (run.mixed_precision, run.dloader_workers, run.start_learning_at_epoch) == ("bf16", 0, 2)
+
+
 def test_async_modes():
     """A collector never learns or deletes, a learner never acts; both needs nothing."""
     collect = switch_async_mode(_Experiment(), "collect")
