@@ -7,9 +7,8 @@ from typing import Any
 
 from amago.errors import ConfigurationError
 from envs_suite.random_scores import RANDOM_SCORES
-from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
+from envs_suite.registry import RSM, EnvSpec, Param, Params, Published, Score, Split, register
 
-_RSM = "RSM-ICLR repository: AMAGO v3.4, 8M steps, 3 seeds, 256 held-out tasks, greedy final policy"
 _LICENCE = "MIT (this project)"
 _SUCCESS = Score("success", "higher", 0.0, 1.0, "a success rate: 0 to 1 by definition")
 
@@ -17,10 +16,17 @@ _SUCCESS = Score("success", "higher", 0.0, 1.0, "a success rate: 0 to 1 by defin
 def _published(
     metric: str, rows: Mapping[str, tuple[float, tuple[float, float] | None]]
 ) -> tuple[Published, ...]:
-    return tuple(Published(what, metric, value, _RSM, interval) for what, (value, interval) in rows.items())
+    return tuple(Published(what, metric, value, RSM, interval) for what, (value, interval) in rows.items())
 
 
 # -- T-Maze ------------------------------------------------------------------------------------------
+
+
+#: How far back somebody's agent remembered, in steps.
+_LONGEST_CORRIDORS = (
+    Published("AMAGO with a transformer, longest corridor", "steps", 10_000, "AMAGO (arXiv 2310.09971)"),
+    Published("longest corridor of Ni et al.", "steps", 1_500, "Ni et al. 2023 (arXiv 2307.03864)"),
+)
 
 
 def _tmaze(active: bool) -> EnvSpec:
@@ -49,7 +55,7 @@ def _tmaze(active: bool) -> EnvSpec:
         vectorised=True,
         best_possible=1.0,
         random_score=RANDOM_SCORES.get(env_id),
-        published=() if active else _published("success", published),
+        published=() if active else _published("success", published) + _LONGEST_CORRIDORS,
     )
 
 

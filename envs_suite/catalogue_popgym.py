@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from envs_suite.random_scores import RANDOM_SCORES
-from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
+from envs_suite.registry import RSM, EnvSpec, Param, Params, Published, Score, Split, register
 
 DIFFICULTIES = ("easy", "medium", "hard")
 
@@ -54,6 +54,13 @@ GRU_AND_BEST: dict[str, tuple[tuple[float, float], ...]] = {
     "RepeatPrevious": ((1.0, 1.0), (-0.315, 0.789), (-0.428, 0.191)),
 }
 
+#: Shares of right answers in CountRecallMedium, with 95 % intervals where they are given.
+_COUNT_RECALL_MEDIUM: dict[str, tuple[float, tuple[float, float] | None]] = {
+    "Transformer": (0.998, (0.997, 0.999)),
+    "GRU": (0.930, (0.896, 0.971)),
+    "no memory": (0.680, None),
+}
+
 _SCORE = Score(
     metric="return",
     direction="higher",
@@ -75,6 +82,9 @@ def _published(name: str, level: int) -> tuple[Published, ...]:
         what = "maximum over training of the mean episode return (MMER)"
         found.append(Published(f"PPO-GRU, {what}", "return", gru, _MORAD))
         found.append(Published(f"best of 13 memory models, {what}", "return", best, _MORAD))
+    if (name, level) == ("CountRecall", 1):
+        for who, (value, interval) in _COUNT_RECALL_MEDIUM.items():
+            found.append(Published(f"{who}, share of right answers", "accuracy", value, RSM, interval))
     if (name, level) == ("MineSweeper", 1):
         source = "AMAGO paper's figure as read by a user (issue 79 of its repository)"
         found.append(Published("AMAGO, about 18M steps", "return", 0.06, source))

@@ -110,6 +110,10 @@ class Measured:
     seed: int
 
 
+#: Where the public architecture study's numbers are from, and its protocol.
+RSM = "RSM-ICLR repository: AMAGO v3.4, 8M steps, 3 seeds, 256 held-out tasks, greedy final policy"
+
+
 @dataclass(frozen=True)
 class Published:
     """A number that others published for this environment (setting included in ``what``)."""

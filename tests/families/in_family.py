@@ -12,6 +12,7 @@ import sys
 import traceback
 
 import numpy as np
+from gymnasium.utils.env_checker import check_env
 
 import envs_suite
 from amago.envs import AMAGOEnv
@@ -91,6 +92,22 @@ def check_names(spec: EnvSpec, env: AMAGOEnv) -> None:
         assert env.env_names == [wanted] * n, f"named {env.env_names}, not {wanted}"
 
 
+def check_actors_differ(env: AMAGOEnv) -> None:
+    """Actors with seeds of their own get tasks of their own: the same actions do not show the same to all."""
+    first = []
+    for seed in range(6):
+        rng = np.random.default_rng(0)
+        obs, _ = env.reset(seed=[seed] * env.batched_envs)
+        seen = [np.ravel(v[0]) for v in obs.values()]
+        for _ in range(30):
+            obs, reward, terminated, truncated, _ = env.step(actions(env, rng))
+            seen += [*(np.ravel(v[0]) for v in obs.values()), reward[:1]]
+            if terminated[0] or truncated[0]:
+                break
+        first.append(np.concatenate(seen).tobytes())
+    assert len(set(first)) > 1, "six seeds give one episode"
+
+
 def check_one(spec: EnvSpec) -> None:
     """All checks of one entry.
 
@@ -113,7 +130,10 @@ def check_one(spec: EnvSpec) -> None:
         )
         rows = first[0].reshape(n, -1)
         assert len(rows) == n
+    if not spec.vectorised:
+        check_env(env.env, skip_render_check=True)
     if spec.samples_tasks:
+        check_actors_differ(env)
         evaluation = spec.make(num_envs=n, split="eval")
         assert same(
             play(evaluation, 1, 30, task=3), play(spec.make(num_envs=n, split="eval"), 1, 30, task=3)
