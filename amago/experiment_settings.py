@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import numbers
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +220,7 @@ _CHOICES = {
     "padded_sampling": PADDED_SAMPLING,
     "resume": ("auto", "never"),
     "mixed_precision": ("no", "bf16"),
+    "compile": (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
 }
 
 
@@ -227,6 +230,7 @@ def check_settings(settings: dict[str, Any]) -> None:
     Raises:
         ConfigurationError: names the setting, its value and what is allowed.
     """
+    _check_kinds(settings)
     for name in _AT_LEAST_ONE:
         _require(settings[name] >= 1, name, settings[name], "at least 1")
     for name in _NOT_NEGATIVE:
@@ -245,6 +249,43 @@ def check_settings(settings: dict[str, Any]) -> None:
         _require(int(settings["seed"]) >= 0, "seed", settings["seed"], "0 or more")
     _check_names(settings)
     _check_storage(settings)
+
+
+#: May also be infinite: never.
+_OR_NEVER = ("start_learning_at_epoch", "start_collecting_at_epoch")
+_NOT_WHOLE = ("l2_coeff",)
+
+
+def _check_kinds(settings: dict[str, Any]) -> None:
+    """Numbers where numbers are needed, and parts that are what their names say."""
+    for name in (*_AT_LEAST_ONE, *_NOT_NEGATIVE, *_NONE_OR_AT_LEAST_ONE):
+        value = settings[name]
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        never = name in _OR_NEVER and value == float("inf")
+        number = name in _NOT_WHOLE and isinstance(value, numbers.Real)
+        none = name in _NONE_OR_AT_LEAST_ONE and value in (None, False)
+        _require(whole or never or number or none, name, value, "a whole number")
+    for name in (*_POSITIVE, *_NONE_OR_NOT_NEGATIVE):
+        value = settings[name]
+        optional = value is None and name in _NONE_OR_NOT_NEGATIVE
+        _require(optional or isinstance(value, numbers.Real), name, value, "a number")
+    for name in ("tstep_encoder_type", "traj_encoder_type", "agent_type"):
+        _require(callable(settings[name]), name, settings[name], "a class")
+    _require(
+        isinstance(settings["dataset"], RLDataset),
+        "dataset",
+        settings["dataset"],
+        "an amago.loading.RLDataset",
+    )
+    for name in ("make_train_env", "make_val_env"):
+        value = settings[name]
+        several = isinstance(value, Iterable) and all(callable(v) for v in value)
+        _require(
+            callable(value) or several, name, value, "a function that builds an AMAGOEnv, or a list of such"
+        )
+    contexts = (None, *multiprocessing.get_all_start_methods())
+    context = settings["async_env_mp_context"]
+    _require(context in contexts, "async_env_mp_context", context, f"one of {', '.join(map(str, contexts))}")
 
 
 def _check_names(settings: dict[str, Any]) -> None:

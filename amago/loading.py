@@ -248,10 +248,14 @@ class RLDataset(ABC):
         return None
 
     def add(self, name: str, trajectories: list[Rows], env_names: list[str], actions: ActionFormat) -> None:
-        """Store one collection's trajectories in ``save_new_trajs_to`` as a file called ``name``."""
-        if trajectories and self.save_new_trajs_to is not None:
-            path = Path(self.save_new_trajs_to) / f"{name}.safetensors"
-            write_shard(path, trajectories, env_names, actions)
+        """Store one collection's trajectories in ``save_new_trajs_to``, each as a file whose name begins with ``name``.
+
+        `amago.loading.load_traj_from_disk` reads them.
+        """
+        if self.save_new_trajs_to is not None:
+            for i, (trajectory, env_name) in enumerate(zip(trajectories, env_names, strict=True)):
+                path = Path(self.save_new_trajs_to) / f"{name}-{i:05d}.safetensors"
+                write_shard(path, [trajectory], [env_name], actions)
 
     def delete(self) -> None:
         """Delete the stored trajectories."""

@@ -220,7 +220,7 @@ class _Unbatched(gym.Env):
     """One `AMAGOEnv` in the single-environment form that gymnasium's workers expect."""
 
     def __init__(self, make_env: MakeEnv) -> None:
-        self.env = make_env()
+        self.env = _amago_env(make_env())
         if self.env.batched_envs != 1:
             raise ConfigurationError("env_mode='async' needs environments of one actor each")
         self.observation_space = self.env.observation_space
@@ -434,7 +434,7 @@ def make_actors(
         )
     functions = [make_env] * count if callable(make_env) else list(make_env)
     if env_mode in ("already_vectorized", "vectorized"):
-        env = functions[0]()
+        env = _amago_env(functions[0]())
         if env.batched_envs != count:
             raise ConfigurationError(
                 f"env_mode={env_mode!r}: the environment has batched_envs={env.batched_envs}, "
@@ -448,7 +448,15 @@ def make_actors(
         )
     if env_mode == "async":
         return AsyncActors(functions, context, timeout)
-    return SyncActors([f() for f in functions])
+    return SyncActors([_amago_env(f()) for f in functions])
+
+
+def _amago_env(env: Any) -> AMAGOEnv:
+    if not hasattr(env, "batched_envs"):
+        raise ConfigurationError(
+            f"make_train_env and its like must build an AMAGOEnv, not a {type(env).__name__}; return AMAGOEnv(env)"
+        )
+    return env
 
 
 def _check_same_spaces(envs: list[AMAGOEnv]) -> None:

@@ -7,6 +7,7 @@ dict of arrays ``(N, ...)``, rewards and ends are ``(N,)``, and the agent's acti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from amago.envs import old_api
 from amago.envs.old_api import current_space, with_info, with_two_ends
 from amago.envs.spaces import action_size, convert_action_space, convert_observation_space
-from amago.errors import ConfigurationError
+from amago.errors import ConfigurationError, EnvironmentFailure
 
 #: An environment logs a number for its episode by an ``info`` key that begins with this.
 AMAGO_ENV_LOG_PREFIX = "AMAGO_LOG_METRIC"
@@ -56,6 +57,9 @@ class AMAGOEnv(gym.Env):
         own_actions = env.single_action_space if self.is_vector else env.action_space
         own_observations, own_actions = current_space(own_observations), current_space(own_actions)
         self.observation_space, self._convert_obs = convert_observation_space(own_observations)
+        self._obs_shapes = {
+            k: (batched_envs, *(s.shape or ())) for k, s in self.observation_space.spaces.items()
+        }
         self._obs_is_dict = isinstance(own_observations, spaces.Dict)
         self.action_space, self._to_env_action = convert_action_space(own_actions)
         self.action_size = action_size(self.action_space)
@@ -189,9 +193,23 @@ class AMAGOEnv(gym.Env):
     def _obs(self, obs: Any) -> dict[str, np.ndarray]:
         if not self._obs_is_dict:
             obs = {"observation": obs}
+        missing = self._convert_obs.keys() - obs.keys()
+        if missing:
+            raise EnvironmentFailure(f"{self.env_name}: an observation has no {', '.join(sorted(missing))}")
         if self._batched:
-            return {k: f(np.asarray(obs[k])) for k, f in self._convert_obs.items()}
-        return {k: f(np.asarray(obs[k])[None]) for k, f in self._convert_obs.items()}
+            return {k: self._fitted(k, f(np.asarray(obs[k]))) for k, f in self._convert_obs.items()}
+        return {k: self._fitted(k, f(np.asarray(obs[k])[None])) for k, f in self._convert_obs.items()}
+
+    def _fitted(self, key: str, values: np.ndarray) -> np.ndarray:
+        """``values`` in the shape that the space says; numpy would spread too few over the row."""
+        want = self._obs_shapes[key]
+        if values.shape == want:
+            return values
+        if values.size != math.prod(want):
+            raise EnvironmentFailure(
+                f"{self.env_name}: observation {key!r} has shape {values.shape[1:]}, but its space says {want[1:]}"
+            )
+        return values.reshape(want)
 
     def with_final_observations(
         self, obs: dict[str, np.ndarray], ended: np.ndarray, info: Mapping[str, Any]

@@ -184,6 +184,14 @@ def test_policy_files_round_trip_and_foreign_ones_are_refused(tmp_path: Path) ->
         ("seed", -1),
         ("batches_per_update", 3),
         ("force_reset_train_envs_every", 0),
+        ("batch_size", 4.0),
+        ("epochs", None),
+        ("learning_rate", "1e-3"),
+        ("agent_type", "agent"),
+        ("dataset", None),
+        ("make_train_env", 3),
+        ("compile", "wrong"),
+        ("async_env_mp_context", "spoon"),
     ],
 )
 def test_impossible_settings_are_named_before_anything_starts(

@@ -135,6 +135,37 @@ def test_spaces_that_have_no_array_form(tmp_path: Path, observations: Any, actio
     one_line(error.value)
 
 
+def test_an_environment_that_is_not_wrapped(tmp_path: Path) -> None:
+    """A function that builds something else than an `AMAGOEnv`."""
+    arguments = on(Steps) | {"make_train_env": Steps}
+    with pytest.raises(
+        ConfigurationError, match=r"must build an AMAGOEnv, not a Steps; return AMAGOEnv\(env\)"
+    ):
+        experiment(tmp_path, **arguments)
+
+
+def test_observations_of_another_shape_than_the_spaces(tmp_path: Path) -> None:
+    """One number where two are announced was spread over both; one of the right size in another shape is fine."""
+
+    class Short(Steps):
+        def step(self, action):
+            obs, *rest = super().step(action)
+            return obs[:1], *rest
+
+    run = experiment(tmp_path, **on(Short))
+    with pytest.raises(
+        EnvironmentFailure, match=r"observation 'observation' has shape \(1,\), but its space says \(2,\)"
+    ):
+        run.learn()
+
+    class Column(Short):
+        observation_space = gym.spaces.Box(-1, 1, (2, 1), np.float32)
+        step = Steps.step
+
+    env = AMAGOEnv(Column(), "column")
+    assert env.reset()[0]["observation"].shape == (1, 2, 1)
+
+
 # -- data ------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from amago.cli_utils import (
 )
 from amago.envs.amago_env import AMAGOEnv
 from amago.envs.exploration import ExplorationWrapper, register_exploration
-from amago.loading import RLData, RLDataset
+from amago.loading import RLData, RLDataset, load_traj_from_disk
 from amago.nets.actor_critic import BaseActorHead, BaseCriticHead
 from amago.nets.policy_dists import PolicyOutput
 from amago.nets.traj_encoders import register_traj_encoder
@@ -166,6 +166,33 @@ def test_a_dataset_of_your_own(tmp_path: Path) -> None:
 
     one, two = (trained(tmp_path / n, dataset=Waves()).policy.state_dict() for n in "ab")
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_dataset_of_your_own_that_grows(tmp_path: Path) -> None:
+    """It says where new trajectories go, and reads the files that it finds there, one trajectory each."""
+
+    class Newest(RLDataset):
+        @property
+        def save_new_trajs_to(self) -> str:
+            return str(tmp_path)
+
+        def get_description(self) -> str:
+            return f"{len(self.files())} files"
+
+        def files(self) -> list[Path]:
+            return sorted(tmp_path.glob("*.safetensors"))
+
+        @property
+        def ready_for_training(self) -> bool:
+            return len(self.files()) > 0
+
+        def sample_random_trajectory(self, rng: np.random.Generator) -> RLData:
+            return load_traj_from_disk(self.files()[-1 - int(rng.integers(3))])
+
+    run = trained(tmp_path / "run", dataset=Newest())
+    assert (
+        run.dataset.get_description() == "8 files"
+    )  # four actors: an episode of 7 steps each, and a cut one
 
 
 def test_a_distribution_of_your_own(tmp_path: Path) -> None:
