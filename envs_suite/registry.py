@@ -68,7 +68,8 @@ class Param:
             return False
         if isinstance(self.default, int) and not isinstance(value, int):
             return False
-        return math.isfinite(value) and self.low <= value <= self.high
+        # The comparison is last among numbers: an integer may be beyond what a float holds.
+        return self.low <= value <= self.high and math.isfinite(value)
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,13 @@ def load_grid(config: Mapping[str, Any], *, main: bool, deployment: Collection[A
         if main:
             os.environ[MAIN_VARIABLE] = str(os.getpid())
             check_engine(settings)
+        folder = results / (f"{Path(suite).stem}-smoke" if smoke else Path(suite).stem)
         if main and PLAN_VARIABLE in os.environ:
-            grid = read_plan(Path(os.environ[PLAN_VARIABLE]))
+            grid = read_plan(Path(os.environ[PLAN_VARIABLE]), folder)
             check_deployment(grid, settings, deployment)
             return grid
         if not main:
-            name = f"{Path(suite).stem}-smoke" if smoke else Path(suite).stem
-            return read_plan(results / name / "plan.json")
+            return read_plan(folder / "plan.json")
         grid = plan(suite, smoke=smoke, results=results)
         check_results(grid)
         check_deployment(grid, settings, deployment)

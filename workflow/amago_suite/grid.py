@@ -199,7 +199,7 @@ class _Planner:
                 cells.extend(self.cell(template, seed) for seed in seeds)
         return Grid(
             suite=self.suite,
-            title=self.content.get("title", self.suite),
+            title=" ".join(self.content.get("title", self.suite).split()) or self.suite,
             description=self.content.get("description", ""),
             environments=tuple(environments),
             architectures=tuple(entry["name"] for entry in architecture_entries),
@@ -358,8 +358,14 @@ def _evaluation(given: dict[str, Any]) -> Evaluation:
     return Evaluation(**settings)
 
 
-def write_plan(grid: Grid) -> None:
-    """Leave the grid as JSON for jobs, which need neither torch nor the gin files to read it."""
+def write_plan(grid: Grid, path: Path | None = None) -> None:
+    """Leave the grid as JSON for jobs, which need neither torch nor the gin files to read it.
+
+    Args:
+        grid: planned.
+        path: where, if not in its own folder.
+    """
+    path = grid.plan_file if path is None else path
     texts = list(dict.fromkeys(cell.gin for cell in grid))
     number = {text: index for index, text in enumerate(texts)}
     cells = []
@@ -381,12 +387,16 @@ def write_plan(grid: Grid) -> None:
         "gin": texts,
         "cells": cells,
     }
-    if read_json(grid.plan_file) != content:
-        write_json(grid.plan_file, content, durable=False)
+    if read_json(path) != content:
+        write_json(path, content, durable=False)
 
 
-def read_plan(path: Path) -> Grid:
+def read_plan(path: Path, folder: Path | None = None) -> Grid:
     """The grid that `write_plan` left in results/{suite}/plan.json.
+
+    Args:
+        path: of the plan.
+        folder: results/{suite}, where the plan does not lie in it.
 
     Raises:
         ConfigurationError: there is none.
@@ -395,7 +405,7 @@ def read_plan(path: Path) -> Grid:
     if content is None:
         raise ConfigurationError(f"there is no plan {path}: `amago-suite run` writes it")
     try:
-        return _grid_of(content, path.parent)
+        return _grid_of(content, path.parent if folder is None else folder)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ConfigurationError(
             f"{path}: not a plan of this version ({error!r}): `amago-suite run` writes it anew"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.console import Console
 
 from amago.errors import AmagoError
 from amago_suite.configuration.imports import imports_allowed
-from amago_suite.configuration.profile import configured
+from amago_suite.configuration.profile import configured, runs_elsewhere
 from amago_suite.dag import PLAN_VARIABLE, check_engine
 from amago_suite.engines import engine as find_engine
 from amago_suite.engines.settings import HOST, from_config
@@ -25,7 +27,7 @@ from amago_suite.families import check_environments
 from amago_suite.folders.freeing import anew_notice, to_train_anew
 from amago_suite.folders.ownership import check_owner, clear_owner, remove_stale_locks, write_owner
 from amago_suite.folders.prepare import check_results, prepare
-from amago_suite.grid import Grid, plan
+from amago_suite.grid import Grid, plan, write_plan
 from amago_suite.images import prepare as prepare_images
 from amago_suite.live.display import REFRESH, Display
 from amago_suite.live.status import Watcher
@@ -41,7 +43,25 @@ _NO_JOBS = frozenset(
         "--unlock",
         "--lint",
         "--list",
+        "-l",
         "--list-rules",
+        "--list-target-rules",
+        "--lt",
+        "--list-changes",
+        "--lc",
+        "--list-input-changes",
+        "--li",
+        "--list-params-changes",
+        "--lp",
+        "--list-untracked",
+        "--lu",
+        "--print-compilation",
+        "--delete-all-output",
+        "--delete-temp-output",
+        "--cleanup-shadow",
+        "--d3dag",
+        "--containerize",
+        "--generate-unit-tests",
         "--dag",
         "--rulegraph",
         "--filegraph",
@@ -98,8 +118,8 @@ def run(
     if imports_allowed():
         config["allow_imports"] = "True"
     command = _command(options, config)
-    if _NO_JOBS.intersection(options):
-        return subprocess.run(command, check=False).returncode
+    if starts_no_jobs(options):
+        return _say_only(grid, command)
     if settings.engine == HOST:
         check_environments(grid.environments, shown(grid.file))
     check_engine(settings)
@@ -119,15 +139,37 @@ def run(
     return _Run(grid, command, _slots(grid, command), console).wait()
 
 
+def starts_no_jobs(options: Sequence[str]) -> bool:
+    """Whether Snakemake will only say or change something; nothing of ours may be moved then."""
+    for option in options:
+        name = option.partition("=")[0]
+        if name in _NO_JOBS or (name.startswith("--dr") and "--dry-run".startswith(name)):
+            return True
+        # Short ones in one word, as in -np, where none of the letters takes a value.
+        if re.fullmatch(r"-[nkpFthv]{2,}", name) and set(name) & set("nthv"):
+            return True
+    return False
+
+
+def _say_only(grid: Grid, command: Sequence[str]) -> int:
+    """Snakemake without jobs, with the plan from outside of the results, where it must leave no trace."""
+    with tempfile.TemporaryDirectory(prefix="amago-plan-") as folder:
+        path = Path(folder) / "plan.json"
+        write_plan(grid, path)
+        return subprocess.run(command, check=False, env={**os.environ, PLAN_VARIABLE: str(path)}).returncode
+
+
 class _Run:
     """One Snakemake process, watched to its end."""
 
-    def __init__(self, grid: Grid, command: list[str], slots: int, console: Console) -> None:
+    def __init__(self, grid: Grid, command: list[str], slots: int | None, console: Console) -> None:
         self.grid = grid
         self.command = command
         self.console = console
         self.watcher = Watcher(grid, slots)
         self.log = grid.folder / "logs" / "snakemake.log"
+        self.tables_log = grid.folder / "logs" / "tables.log"
+        self.tables_before = _stamp(self.tables_log)
         self.interrupted = 0
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -231,10 +273,11 @@ class _Run:
             return FAILED
         last = _last_lines(self.log, 15)
         if code == USAGE and last:
-            print(f"error: {last[-1].removeprefix('__main__.py: error: ')}", file=sys.stderr, flush=True)
+            said = last[-1].removeprefix("__main__.py: error: ").removeprefix("error: ")
+            print(f"error: {said}", file=sys.stderr, flush=True)
             return USAGE
-        tables = self.grid.folder / "logs" / "tables.log"
-        if overview.count() == {"done": len(self.grid)} and tables.is_file():
+        tables = self.tables_log
+        if overview.count() == {"done": len(self.grid)} and _stamp(tables) not in (None, self.tables_before):
             reason = (_last_lines(tables, 1) or ["no reason was given"])[0].removeprefix("error: ")
             print(f"error: the tables failed: {reason} (log: {shown(tables)})", file=sys.stderr, flush=True)
             return FAILED
@@ -291,8 +334,10 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def _slots(grid: Grid, command: Sequence[str]) -> int:
-    """Cells that can run side by side, for the estimate of the end."""
+def _slots(grid: Grid, command: Sequence[str]) -> int | None:
+    """Cells that can run side by side, for the estimate of the end; ``None`` where a cluster decides."""
+    if runs_elsewhere(command):
+        return None
     cores: Any = available_cores()
     for index, option in enumerate(command):
         name, _, value = option.partition("=")

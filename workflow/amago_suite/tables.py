@@ -22,6 +22,7 @@ from amago_suite.analysis.columns import TABLES, Row, Table
 from amago_suite.analysis.rows import FINAL, Analysis, analyse
 from amago_suite.grid import Grid
 from amago_suite.presentation import layout
+from amago_suite.statistics import FEWEST_RUNS
 
 TABLES_FOLDER = "tables"
 PARTIAL_FOLDER = "partial"
@@ -91,20 +92,26 @@ def render(grid: Grid, collection: Collection, analysis: Analysis, markdown: str
         f" Partial: {len(analysis.missing)} of {len(grid)} runs are missing." if analysis.missing else ""
     )
     header, rows = layout.score_grid(grid, analysis)
-    caption = f"Scores of {grid.title or grid.suite}: mean over runs and 95 % t interval.{partial}"
+    interval = " and 95 % t interval" if any(r["n"] >= FEWEST_RUNS for r in analysis.scores) else ""
+    caption = f"Scores of {grid.title or grid.suite}: mean over runs{interval}.{partial}"
     marks = [
         f"[{mark}] {text}" for mark, kind, text in layout.published_notes(grid, analysis) if kind == FINAL
     ]
     label = f"{grid.suite}-scores"
+    marks = [note for note in layout.notes(grid, analysis) if not note.startswith("[")] + marks
     files["scores.tex"] = layout.latex_table(header, rows, caption, label, notes=marks).encode()
     header, rows = layout.aggregate_grid(analysis)
     caption = f"Aggregates of {grid.title or grid.suite} over environments, normalised scores.{partial}"
     files["aggregate.md"] = (layout.markdown_table(header, rows, left=1) + "\n").encode()
-    files["aggregate.tex"] = layout.latex_table(header, rows, caption, f"{grid.suite}-aggregate", 1).encode()
+    about = layout.aggregate_notes(analysis)
+    label = f"{grid.suite}-aggregate"
+    files["aggregate.tex"] = layout.latex_table(header, rows, caption, label, 1, notes=about).encode()
     header, rows = layout.comparison_grid(analysis)
     caption = f"Comparisons of architectures on {grid.title or grid.suite}.{partial}"
     files["comparisons.md"] = (layout.markdown_table(header, rows) + "\n").encode()
-    files["comparisons.tex"] = layout.latex_table(header, rows, caption, f"{grid.suite}-comparisons").encode()
+    about = layout.comparison_notes(analysis)
+    label = f"{grid.suite}-comparisons"
+    files["comparisons.tex"] = layout.latex_table(header, rows, caption, label, notes=about).encode()
     return files
 
 

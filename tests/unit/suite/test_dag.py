@@ -66,3 +66,14 @@ def test_the_tables_follow_the_grid(grid_of: Planner) -> None:
     text = "\n".join(f"{key}: {value}" for key, value in base.items())
     assert dag.grid_digest(grid_of(text)) == dag.grid_digest(grid_of(text + "\n# a comment"))
     assert dag.grid_digest(grid_of(text)) != dag.grid_digest(grid_of(text + "\nevaluation: { episodes: 7 }"))
+
+
+def test_a_plan_from_elsewhere_is_not_made_again(grid_of: Planner, monkeypatch, tmp_path: Path) -> None:
+    """A dry run gets its plan by a file outside of the results, where it leaves no trace."""
+    grid = grid_of()
+    path = tmp_path / "elsewhere" / "plan.json"
+    write_plan(grid, path)
+    monkeypatch.setenv(dag.PLAN_VARIABLE, str(path))
+    Path("tiny.yaml").write_text("no suite any more: [")
+    assert dag.load_grid({"suite": "tiny.yaml"}, main=True) == grid
+    assert not grid.folder.exists()

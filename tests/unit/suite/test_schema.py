@@ -66,6 +66,17 @@ GOOD = {
         ({"checkpoint": {"every_minutes": -1}}, "checkpoint.every_minutes: must be at least 0, got -1"),
         ({"checkpoint": {"keep": 0}}, "checkpoint.keep: must be at least 1, got 0"),
         ({"deterministic": 1}, "deterministic: must be true or false, got 1"),
+        ({"budget": {"epochs": 10**400}}, "budget.epochs: must be at most 1000000000, got 1000"),
+        ({"evaluation": {"episodes": 10**400}}, "evaluation.episodes: must be at most"),
+        ({"evaluation": {"episodes": 10**7, "actors": 10**7}}, "evaluation.actors: must be at most"),
+        ({"segment_epochs": 10**400}, "segment_epochs: must be at most"),
+        ({"checkpoint": {"keep": 10**400}}, "checkpoint.keep: must be at most"),
+        ({"checkpoint": {"every_minutes": 10**400}}, "checkpoint.every_minutes: must be at most"),
+        (
+            {"environments": [{"id": "tmaze-passive", "params": {"corridor": 10**400}}]},
+            "parameter 'corridor' must be an integer from 1 to 100000",
+        ),
+        ({"tuning": "x" * 301}, "tuning: must be at most 300 characters, got 301"),
     ],
 )
 def test_a_wrong_value_is_named(changes: dict[str, Any], said: str, write_suite: Callable[..., Path]) -> None:
@@ -151,3 +162,23 @@ def test_a_small_size_trains_what_it_runs(name: str, monkeypatch: pytest.MonkeyP
         acted = setting("train_timesteps_per_epoch", 0)
         assert min(horizon, setting("traj_save_len", math.inf)) <= acted, cell.environment
         assert setting("train_batches_per_epoch", 0) >= 1
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_numbers_that_are_none(number: str, write_suite: Callable[..., Path]) -> None:
+    """Nothing compares with NaN as one thinks, and JSON has neither."""
+    path = write_suite(json.dumps(GOOD)[:-1] + f', "checkpoint": {{"every_minutes": {number}}}}}')
+    with pytest.raises(ConfigurationError, match="is no number that can be used here"):
+        plan(str(path))
+
+
+def test_merge_keys(write_suite: Callable[..., Path]) -> None:
+    """A habit from elsewhere gets an answer that helps."""
+    path = write_suite("budget: &b { epochs: 1 }\nsmoke:\n  budget: { <<: *b }\n")
+    with pytest.raises(ConfigurationError, match=r"tiny.yaml:3: merge keys \(<<\) are not supported"):
+        plan(str(path))
+
+
+def test_a_title_is_one_line(write_suite: Callable[..., Path]) -> None:
+    """It becomes a heading and a caption."""
+    assert plan(str(write_suite(json.dumps({**GOOD, "title": "One\n\ntitle "})))).title == "One title"

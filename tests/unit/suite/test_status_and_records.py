@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from amago_suite.cell import Cell
+from amago_suite.exits import FAILED, USAGE
 from amago_suite.folders.files import write_json
 from amago_suite.folders.progress import last_row, tail_rows
 from amago_suite.grid import Grid
 from amago_suite.live.display import clock
 from amago_suite.live.status import Overview, Watcher, cell_status
 from amago_suite.locks import RunLock
+from amago_suite.paths import ROOT
 from amago_suite.records import SILENT_DEATHS, Attempts, died_silently, write_failure
-from amago_suite.runner import _split_config
+from amago_suite.runner import _Run, _slots, _split_config, starts_no_jobs
 
 Planner = Callable[..., Grid]
 
@@ -116,3 +119,77 @@ def test_config_options_are_merged() -> None:
 def test_clock(seconds: float | None, text: str) -> None:
     """The form that a person reads at a glance."""
     assert clock(seconds) == text
+
+
+def test_results_of_other_settings_are_not_shown_as_progress(grid_of: Planner) -> None:
+    """After a change of the settings, the old run's epochs are nobody's."""
+    cell = grid_of().cells[0]
+    progress(cell, 3)
+    write_json(cell.state / "identity.json", {"train_hash": "0123"})
+    status = cell_status(cell)
+    assert (status.state, status.epoch) == ("waiting", 0)
+    assert "other settings" in (status.error or "")
+
+
+def test_the_end_is_estimated_from_what_runs_on_a_cluster(grid_of: Planner, monkeypatch) -> None:
+    """This machine's cores say nothing of a cluster's."""
+    grid = grid_of()
+    profile = str(ROOT / "profiles" / "slurm")
+    monkeypatch.setattr("amago_suite.runner.available_cores", lambda: 64)
+    assert _slots(grid, ["--profile", profile]) is None
+    assert _slots(grid, [f"--profile={profile}", "--jobs", "3"]) is None
+    assert _slots(grid, ["--executor", "slurm"]) is None
+    assert _slots(grid, ["--profile", str(ROOT / "profiles" / "docker"), "--cores", "3"]) == 3
+    assert _slots(grid, ["--cores", "3"]) == 3
+    watcher = Watcher(grid, slots=None)
+    for cell in grid.cells:
+        progress(cell, 2)
+    with RunLock(grid.cells[0].state / "lock"):
+        assert watcher.look().slots == 1
+        with RunLock(grid.cells[1].state / "lock"):
+            assert watcher.look().slots == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "only_says"),
+    [
+        (["-n"], True),
+        (["-np"], True),
+        (["-Fn"], True),
+        (["--dry-run"], True),
+        (["--dry"], True),
+        (["--dag=dot"], True),
+        (["--delete-all-output"], True),
+        (["-p"], False),
+        (["-kp", "--cores", "2"], False),
+        (["--nolock"], False),
+        (["-c2"], False),
+    ],
+)
+def test_dry_runs_are_known_in_every_spelling(options: list[str], only_says: bool) -> None:
+    """One that was taken for a run would move old results aside."""
+    assert starts_no_jobs(options) is only_says
+
+
+def test_what_snakemake_refused_is_said_once_and_is_no_failure_of_the_tables(
+    grid_of: Planner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An old log of finished tables is no reason; Snakemake's own words are."""
+    grid = grid_of()
+    for cell in grid.cells:
+        finish(cell)
+    logs = grid.folder / "logs"
+    logs.mkdir()
+    (logs / "tables.log").write_text("Training took 1 min.\n")
+    run = _Run(grid, [], 1, Console())
+    run.log.write_text("MissingRuleException: no rule to produce it\n")
+    assert run._conclude(1, None) == FAILED
+    said = capsys.readouterr().err
+    assert "the tables failed" not in said and "MissingRuleException" in said
+    run.log.write_text("error: --config: unknown key 'siute'\n")
+    assert run._conclude(USAGE, None) == USAGE
+    assert capsys.readouterr().err == "error: --config: unknown key 'siute'\n"
+    (logs / "tables.log").unlink()
+    (logs / "tables.log").write_text("error: no space left\n")
+    assert run._conclude(1, None) == FAILED
+    assert "the tables failed: no space left" in capsys.readouterr().err

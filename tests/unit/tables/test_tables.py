@@ -1,6 +1,7 @@
 """From cells' files to tables."""
 
 import csv
+import hashlib
 import json
 import os
 import time
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from writer import SCORES, level, make_grid, write_grid, write_run
 
-from amago.errors import AmagoError, DataError
+from amago.errors import AmagoError, ConfigurationError, DataError
 from amago_suite.analysis.collect import collect
 from amago_suite.analysis.columns import TABLES
 from amago_suite.analysis.rows import analyse
@@ -262,7 +263,7 @@ def test_compare_says_what_moved(tmp_path: Path) -> None:
     assert len(result.moved) == 3 and {r["changed"] for r in result.rows} == {"code"}
     assert result.rows[0]["difference"] == pytest.approx(-0.2, abs=0.1)
     assert "3 scores of 9 moved" in result.markdown
-    with pytest.raises(DataError, match="holds no tables"):
+    with pytest.raises(ConfigurationError, match="holds no tables"):
         compare_suites(old.folder, tmp_path / "nowhere")
 
 
@@ -305,3 +306,61 @@ def test_ten_thousand_runs_in_time_and_memory(tmp_path: Path) -> None:
     seconds, cpu, gib = map(float, out.split())
     print(f"{seconds:.1f} s, {gib:.2f} GiB, {time.perf_counter() - began:.1f} s with imports and planning")
     assert min(seconds, cpu) < 30 and gib < 2  # the wall clock of a busy machine says little
+
+
+def _record(cell, **entries: str) -> None:
+    record = json.loads(cell.evaluation_file.read_text())
+    cell.evaluation_file.write_text(json.dumps({**record, **entries}))
+
+
+@pytest.mark.parametrize("how", ["a value", "a row less", "a row twice"])
+def test_episodes_that_were_changed_are_refused(tmp_path: Path, how: str) -> None:
+    """A number that no evaluation wrote must not become part of a table, not even a partial one."""
+    grid = write_grid(make_grid(tmp_path))
+    cell = grid.cells[4]
+    _record(cell, episodes_sha256=hashlib.sha256(cell.episodes.read_bytes()).hexdigest())
+    assert not collect(grid).missing
+    lines = cell.episodes.read_text().splitlines(keepends=True)
+    if how == "a value":
+        lines[-1] = lines[-1].replace(",16,", ",17,")
+    else:
+        lines = lines[:-1] if how == "a row less" else [*lines, lines[-1]]
+    cell.episodes.write_text("".join(lines))
+    with pytest.raises(DataError, match=rf"{cell.episodes}: changed since it was written; delete it"):
+        write_tables(grid.folder, grid, partial=True, resamples=50)
+
+
+def test_an_evaluation_of_other_weights_is_stale(tmp_path: Path) -> None:
+    """Scores belong to the policy that lies beside them."""
+    grid = write_grid(make_grid(tmp_path))
+    cell = grid.cells[0]
+    provenance = json.loads(cell.provenance.read_text())
+    cell.provenance.write_text(json.dumps({**provenance, "policy_sha256": "a"}))
+    _record(cell, policy_sha256="a")
+    assert not collect(grid).missing
+    _record(cell, policy_sha256="b")
+    (row,) = collect(grid).missing
+    assert row["reason"] == "stale" and "other weights" in row["detail"]
+
+
+def test_every_bracket_says_what_it_is(tmp_path: Path) -> None:
+    """In Markdown and LaTeX: method, coverage, margin; and no interval is claimed where none is given."""
+    grid = write_grid(make_grid(tmp_path))
+    folder = write_tables(grid.folder, grid, partial=False, resamples=50).folder
+    page = (folder / "scores.md").read_text()
+    for words in (
+        "stratified bootstrap, covers about",
+        "expanded percentiles",
+        "Comparable: inside of +-0.05",
+    ):
+        assert words in page
+    assert "covers about" in (folder / "aggregate.tex").read_text()
+    assert "expanded percentiles" in (folder / "comparisons.tex").read_text()
+    scores = (folder / "scores.tex").read_text()
+    assert "95 \\% t interval" in scores and "assumes that runs are normal" in scores
+    two = write_grid(make_grid(tmp_path / "two", seeds=(0, 1)))
+    folder = write_tables(two.folder, two, partial=False, resamples=50).folder
+    caption = next(line for line in (folder / "scores.tex").read_text().splitlines() if "caption" in line)
+    assert "interval" not in caption
+    assert "Below 3 runs no interval is given." in (folder / "scores.tex").read_text()
+    assert "covers about" not in (folder / "aggregate.tex").read_text()

@@ -7,6 +7,7 @@ and parsed together. Nothing here computes a statistic.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def collect(grid: Grid) -> Collection:
         else:
             missing.append(_missing_row(grid, cell, *reason))
     cells = [cell for cell, _, _ in finished]
-    episodes, edges = read_episodes(cells)
+    episodes, edges = read_episodes(cells, [_recorded(evaluation) for _, _, evaluation in finished])
     progress = read_progress(cells)
     runs = [
         Run(
@@ -113,6 +114,12 @@ def collect(grid: Grid) -> Collection:
         for i, (cell, provenance, evaluation) in enumerate(finished)
     ]
     return Collection(grid, runs, episodes, missing)
+
+
+def _recorded(evaluation: dict[str, Any]) -> str | None:
+    """SHA-256 of episodes.csv, as evaluation.json has it."""
+    digest = evaluation.get("episodes_sha256")
+    return digest if isinstance(digest, str) else None
 
 
 # -- what is missing, and why -----------------------------------------------------------------
@@ -131,6 +138,12 @@ def why_missing(cell: Cell, provenance: Any, evaluation: Any) -> tuple[str, str]
         if isinstance(evaluation, dict) and cell.episodes.is_file():
             if evaluation.get("evaluation_hash") != cell.evaluation_hash:
                 return "stale", "evaluated under other settings or another budget: run the suite again"
+            weights = provenance.get("policy_sha256"), evaluation.get("policy_sha256")
+            if None not in weights and weights[0] != weights[1]:
+                return (
+                    "stale",
+                    "evaluated with other weights: delete its evaluation.json and run the suite again",
+                )
             return None
         if failure := _failure(cell):
             return "failed", failure
@@ -184,16 +197,19 @@ def _missing_row(grid: Grid, cell: Cell, reason: str, detail: str) -> Row:
 # -- many small CSV files -----------------------------------------------------------------------
 
 
-def _split(path: Path) -> tuple[bytes, bytes, int]:
+def _split(path: Path, recorded: str | None = None) -> tuple[bytes, bytes, int]:
     """(header, body with a last newline, rows) of a CSV file; empty where there is none.
 
     Raises:
-        DataError: a quoted field spans lines, so that rows cannot be counted by newlines.
+        DataError: a quoted field spans lines, so that rows cannot be counted by newlines; or the
+            file is not the one whose SHA-256 was ``recorded``.
     """
     try:
         content = path.read_bytes()
     except OSError:
         return b"", b"", 0
+    if recorded is not None and hashlib.sha256(content).hexdigest() != recorded:
+        raise DataError(f"{path}: changed since it was written; delete it to evaluate the cell again")
     header, _, body = content.replace(b"\r\n", b"\n").partition(b"\n")
     if body and not body.endswith(b"\n"):
         body += b"\n"
@@ -222,20 +238,27 @@ def _parse(header: bytes, bodies: Sequence[bytes], types: Mapping[str, pa.DataTy
     return pa_csv.read_csv(pa.BufferReader(buffer), convert_options=convert)
 
 
-def read_episodes(cells: Sequence[Cell]) -> tuple[pa.Table, NDArray[np.int64]]:
+def read_episodes(
+    cells: Sequence[Cell], hashes: Sequence[str | None] | None = None
+) -> tuple[pa.Table, NDArray[np.int64]]:
     """The episodes of ``cells``, in their order.
+
+    Args:
+        cells: finished ones.
+        hashes: SHA-256 of each file as its evaluation recorded it; ``None`` where it did not.
 
     Returns:
         The table, and (cells + 1,) edges: cell i has rows edges[i]:edges[i + 1].
 
     Raises:
-        DataError: a file is malformed, empty, or of another cell; the message names it.
+        DataError: a file is malformed, empty, of another cell, or not the recorded one; the message names it.
     """
+    recorded = [None] * len(cells) if hashes is None else list(hashes)
     types = {c.name: _ARROW[c.kind] for c in EPISODES.columns}
     counts = np.zeros(len(cells), dtype=np.int64)
     groups: dict[bytes, list[tuple[int, bytes]]] = {}
     for i, cell in enumerate(cells):
-        header, body, counts[i] = _split(cell.episodes)
+        header, body, counts[i] = _split(cell.episodes, recorded[i])
         absent = set(EPISODES.header) - set(header.decode().split(","))
         if absent:
             raise DataError(f"{cell.episodes}: lacks the columns {', '.join(sorted(absent))}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amago.errors import DataError
+from amago.errors import ConfigurationError, DataError
 from amago_suite.analysis import comparisons as cmp
 from amago_suite.analysis.across import interval_columns
 from amago_suite.analysis.columns import MOVED, RUNS, Row
@@ -91,7 +91,8 @@ def compare_suites(a: Path, b: Path, margin: float = cmp.MARGIN) -> Moved:
         margin: share of the environment's range within which a difference does not matter.
 
     Raises:
-        DataError: a folder has no tables, or the two score an environment differently.
+        ConfigurationError: a folder has no tables.
+        DataError: the two score an environment differently.
     """
     folder_a, folder_b = _tables_of(a), _tables_of(b)
     runs_a, runs_b = _grouped(folder_a), _grouped(folder_b)
@@ -109,7 +110,9 @@ def _tables_of(folder: Path) -> Path:
     for candidate in (folder, folder / TABLES_FOLDER, folder / PARTIAL_FOLDER):
         if (candidate / "runs.csv").is_file():
             return candidate
-    raise DataError(f"{folder} holds no tables; `amago-suite tables {Path(folder).name}` writes them")
+    raise ConfigurationError(
+        f"{folder} holds no tables; `amago-suite tables {Path(folder).name}` writes them"
+    )
 
 
 def _grouped(folder: Path) -> dict[tuple[str, str], list[Row]]:

@@ -31,6 +31,15 @@ def configured(options: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def runs_elsewhere(options: Sequence[str]) -> bool:
+    """Whether an option or a profile chooses an executor that runs jobs on other machines."""
+    named = values(options, ("-e", "--executor"))
+    for profile in values(options, ("--profile",)):
+        file = _profile_file(Path(profile))
+        named += [str((load_yaml(file) or {}).get("executor", "local"))] if file is not None else []
+    return any(name not in ("local", "dryrun", "touch") for name in named[:1])
+
+
 def values(options: Sequence[str], names: Sequence[str]) -> list[str]:
     """The values of an option that takes one or more."""
     found: list[str] = []
@@ -49,9 +58,15 @@ def values(options: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _files(profile: Path) -> list[Path]:
     """Files of the configuration that a profile names; a path is looked for beside the profile first."""
-    file = next((profile / name for name in _FILE if (profile / name).is_file()), profile)
-    if not file.is_file():
+    file = _profile_file(profile)
+    if file is None:
         return []  # one of Snakemake's own search path, or none; it says so itself
     named = (load_yaml(file) or {}).get("configfile", [])
     paths = [os.path.expandvars(path) for path in ([named] if isinstance(named, str) else named)]
     return [file.parent / path if (file.parent / path).exists() else Path(path) for path in paths]
+
+
+def _profile_file(profile: Path) -> Path | None:
+    """The YAML file of a profile given by its path."""
+    file = next((profile / name for name in _FILE if (profile / name).is_file()), profile)
+    return file if file.is_file() else None

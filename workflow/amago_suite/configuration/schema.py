@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,6 +45,10 @@ class _Loader(_Base):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "merge keys (<<) are not supported; write the keys out", key_node.start_mark
+                )
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (list, dict)):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
@@ -131,6 +136,8 @@ def _check_plain(value: Any) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_plain(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number that can be used here")
     elif not (value is None or isinstance(value, (str, int, float, bool))):
         raise ValueError(f"{_shorten(value)} is a {type(value).__name__}; write it in quotes")
 
@@ -220,7 +227,7 @@ def _explain(error: ValidationError) -> str:
         case "minimum":
             return f"must be at least {limit}, got {value}"
         case "maximum":
-            return f"must be at most {limit}, got {value}"
+            return f"must be at most {limit}, got {_shorten(value)}"
         case "uniqueItems":
             twice = next(item for index, item in enumerate(value) if item in value[:index])
             return f"{twice!r} is given twice; each may stand once"
@@ -228,6 +235,8 @@ def _explain(error: ValidationError) -> str:
             return "must not be empty"
         case "minLength":
             return "must not be empty"
+        case "maxLength" if "pattern" not in error.schema:
+            return f"must be at most {limit} characters, got {len(value):,}"
         case "pattern" | "maxLength":
             return f"{_shorten(value)} is no name: {error.schema.get('description', f'must match {limit}')}"
         case "enum":

@@ -12,6 +12,7 @@ from typing import Any
 from amago_suite.cell import Cell
 from amago_suite.folders.files import read_record
 from amago_suite.folders.freeing import is_freed
+from amago_suite.folders.prepare import recorded_hash
 from amago_suite.folders.progress import last_row, number
 from amago_suite.grid import Grid
 from amago_suite.locks import is_alive, read_owner
@@ -73,6 +74,8 @@ def cell_status(cell: Cell) -> CellStatus:
     if alive and cell.provenance.exists():
         epochs, each = _trained(cell)
         return CellStatus(cell, "evaluating", epochs, seconds_per_epoch=each)
+    if not alive and recorded_hash(cell) not in (None, cell.train_hash):
+        return CellStatus(cell, "waiting", error="its results are of other settings, and will be moved aside")
     row = last_row(cell.progress) if alive or not is_freed(cell) else None
     epoch = int(row["epoch"]) + 1 if row else 0
     speed = number(row, "env_steps_per_second")
@@ -103,11 +106,11 @@ class Watcher:
 
     Args:
         grid: to watch.
-        slots: cells that can run side by side.
+        slots: cells that can run side by side; ``None`` where only a cluster knows: as many as run now.
     """
 
     grid: Grid
-    slots: int = 1
+    slots: int | None = 1
     _done: dict[tuple[str, str, int], CellStatus] = field(default_factory=dict)
 
     def look(self) -> Overview:
@@ -118,7 +121,8 @@ class Watcher:
             if status.state == "done":
                 self._done[cell.key] = status
             statuses.append(status)
-        return Overview(self.grid, statuses, self.slots)
+        running = sum(status.running for status in statuses)
+        return Overview(self.grid, statuses, max(running, 1) if self.slots is None else self.slots)
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,33 @@ def notes(grid: Grid, analysis: Analysis) -> list[str]:
     return said
 
 
+def aggregate_notes(analysis: Analysis) -> list[str]:
+    """What the brackets of the aggregates are: how they were made, and how often such ones hold."""
+    given = [r for r in analysis.aggregate if _has_interval(r)]
+    if not given:
+        return []
+    methods = "; ".join(dict.fromkeys(r["ci_method"] for r in given))
+    return [f"Across environments, nominal 95 % intervals: {methods}, as simulated for normal runs."]
+
+
+def comparison_notes(analysis: Analysis) -> list[str]:
+    """What the brackets and verdicts of the comparisons are."""
+    across = [r for r in analysis.comparisons if r["scope"] in (THESE, LIKE_THESE)]
+    given = [r for r in across if _has_interval(r)]
+    if not given:
+        return []
+    methods = "; ".join(dict.fromkeys(f"{r['scope']}: {r['ci_method']}" for r in given))
+    return [
+        f"Comparisons, normalised scores, nominal 95 % intervals: {methods}. Comparable: inside of "
+        f"+-{given[0]['margin']:g}. P(improvement): plain percentile bootstrap over runs. "
+        "Nothing is corrected for how many are compared."
+    ]
+
+
+def _has_interval(row: Row) -> bool:
+    return row["ci_low"] is not None and math.isfinite(row["ci_low"])
+
+
 def published_beside(grid: Grid, environment: Environment, kind: str) -> list[tuple[int, str, str]]:
     """(mark, value, what) of the numbers that stand beside ours: of this environment, its score and its kind."""
     return [
@@ -363,7 +390,9 @@ def page(grid: Grid, analysis: Analysis) -> str:
         parts.append(markdown_table(header, rows))
     if analysis.missing:
         parts.append("Missing:\n\n" + missing_list(analysis.missing))
-    parts.append("\n".join(f"* {note}" for note in notes(grid, analysis)))
+    said = [*notes(grid, analysis), *aggregate_notes(analysis), *comparison_notes(analysis)]
+    said.sort(key=lambda note: note.startswith("["))
+    parts.append("\n".join(f"* {note}" for note in said))
     costs = analysis.costs[-1]
     if costs["wall_seconds"]:
         parts.append(
