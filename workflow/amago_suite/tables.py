@@ -67,9 +67,10 @@ def write_tables(
     collection = collect(grid)
     if collection.missing and not partial:
         first = collection.missing[0]
+        why = f"{first['reason']}{': ' + first['detail'] if first['detail'] else ''}"
         raise DataError(
             f"{len(collection.missing)} of {len(grid)} runs of {grid.suite} are missing "
-            f"({first['environment']} / {first['architecture']} / seed {first['seed']}: {first['reason']}); "
+            f"({first['environment']} / {first['architecture']} / seed {first['seed']}: {why}); "
             f"`amago-suite tables {grid.suite}` writes partial tables from the others"
         )
     analysis = analyse(collection, resamples=resamples)

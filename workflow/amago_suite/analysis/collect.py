@@ -93,19 +93,20 @@ def collect(grid: Grid) -> Collection:
     """Read every finished cell of ``grid``.
 
     Raises:
-        DataError: a finished cell's file is malformed or belongs to another cell.
+        DataError: a finished cell's file is malformed or belongs to another cell although it is the
+            one that the evaluation wrote, or training's record is malformed.
     """
     finished: list[tuple[Cell, dict[str, Any], dict[str, Any]]] = []
     missing: list[Row] = []
     for cell in grid:
         provenance, evaluation = read_json(cell.provenance), read_json(cell.evaluation_file)
-        reason = why_missing(cell, provenance, evaluation)
+        reason = why_missing(cell, provenance, evaluation) or _damage(cell, evaluation or {})
         if reason is None:
             finished.append((cell, provenance or {}, evaluation or {}))
         else:
             missing.append(_missing_row(grid, cell, *reason))
     cells = [cell for cell, _, _ in finished]
-    episodes, edges = read_episodes(cells, [_recorded(evaluation) for _, _, evaluation in finished])
+    episodes, edges = read_episodes(cells)
     progress = read_progress(cells)
     runs = [
         Run(
@@ -114,12 +115,6 @@ def collect(grid: Grid) -> Collection:
         for i, (cell, provenance, evaluation) in enumerate(finished)
     ]
     return Collection(grid, runs, episodes, missing)
-
-
-def _recorded(evaluation: dict[str, Any]) -> str | None:
-    """SHA-256 of episodes.csv, as evaluation.json has it."""
-    digest = evaluation.get("episodes_sha256")
-    return digest if isinstance(digest, str) else None
 
 
 # -- what is missing, and why -----------------------------------------------------------------
@@ -162,6 +157,14 @@ def why_missing(cell: Cell, provenance: Any, evaluation: Any) -> tuple[str, str]
     return "interrupted", "; ".join(part for part in (so_far, how if how != "interrupted" else "") if part)
 
 
+def _damage(cell: Cell, evaluation: dict[str, Any]) -> tuple[str, str] | None:
+    """As `why_missing`, of a finished cell whose episodes are not the ones that its evaluation wrote."""
+    recorded = evaluation.get("episodes_sha256")
+    if recorded is None or hashlib.sha256(cell.episodes.read_bytes()).hexdigest() == recorded:
+        return None
+    return "damaged", f"{cell.episodes.name} changed since it was written: delete it and run the suite again"
+
+
 def _failure(cell: Cell) -> str | None:
     """Why the last invocation gave the cell up, in one line."""
     failure = read_failure(cell)
@@ -197,19 +200,16 @@ def _missing_row(grid: Grid, cell: Cell, reason: str, detail: str) -> Row:
 # -- many small CSV files -----------------------------------------------------------------------
 
 
-def _split(path: Path, recorded: str | None = None) -> tuple[bytes, bytes, int]:
+def _split(path: Path) -> tuple[bytes, bytes, int]:
     """(header, body with a last newline, rows) of a CSV file; empty where there is none.
 
     Raises:
-        DataError: a quoted field spans lines, so that rows cannot be counted by newlines; or the
-            file is not the one whose SHA-256 was ``recorded``.
+        DataError: a quoted field spans lines, so that rows cannot be counted by newlines.
     """
     try:
         content = path.read_bytes()
     except OSError:
         return b"", b"", 0
-    if recorded is not None and hashlib.sha256(content).hexdigest() != recorded:
-        raise DataError(f"{path}: changed since it was written; delete it to evaluate the cell again")
     header, _, body = content.replace(b"\r\n", b"\n").partition(b"\n")
     if body and not body.endswith(b"\n"):
         body += b"\n"
@@ -238,27 +238,23 @@ def _parse(header: bytes, bodies: Sequence[bytes], types: Mapping[str, pa.DataTy
     return pa_csv.read_csv(pa.BufferReader(buffer), convert_options=convert)
 
 
-def read_episodes(
-    cells: Sequence[Cell], hashes: Sequence[str | None] | None = None
-) -> tuple[pa.Table, NDArray[np.int64]]:
+def read_episodes(cells: Sequence[Cell]) -> tuple[pa.Table, NDArray[np.int64]]:
     """The episodes of ``cells``, in their order.
 
     Args:
         cells: finished ones.
-        hashes: SHA-256 of each file as its evaluation recorded it; ``None`` where it did not.
 
     Returns:
         The table, and (cells + 1,) edges: cell i has rows edges[i]:edges[i + 1].
 
     Raises:
-        DataError: a file is malformed, empty, of another cell, or not the recorded one; the message names it.
+        DataError: a file is malformed, empty or of another cell; the message names it.
     """
-    recorded = [None] * len(cells) if hashes is None else list(hashes)
     types = {c.name: _ARROW[c.kind] for c in EPISODES.columns}
     counts = np.zeros(len(cells), dtype=np.int64)
     groups: dict[bytes, list[tuple[int, bytes]]] = {}
     for i, cell in enumerate(cells):
-        header, body, counts[i] = _split(cell.episodes, recorded[i])
+        header, body, counts[i] = _split(cell.episodes)
         absent = set(EPISODES.header) - set(header.decode().split(","))
         if absent:
             raise DataError(f"{cell.episodes}: lacks the columns {', '.join(sorted(absent))}")

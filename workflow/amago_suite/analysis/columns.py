@@ -288,7 +288,7 @@ MISSING = Table(
         _ENVIRONMENT,
         _ARCHITECTURE,
         _SEED,
-        _text("reason", "not started, running, interrupted, failed, not evaluated or stale"),
+        _text("reason", "not started, running, interrupted, failed, not evaluated, stale or damaged"),
         _text("detail", "why, and what to do", optional=True),
         _text("log", "log of the last attempt, relative to the suite's folder", optional=True),
     ),
