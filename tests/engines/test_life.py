@@ -62,20 +62,20 @@ def test_a_box_ends_with_its_launcher(engine: str, number: signal.Signals, desk:
     """
     long = next(iter(planned(desk, **LONG))).folder
     launcher = subprocess.Popen(desk.command("train", str(long), "--engine", engine), cwd=desk.folder)
-    wait_for(lambda: epochs(long) >= 1, 100, "an epoch")
+    wait_for(lambda: epochs(long) >= 1, 200, "an epoch")
     launcher.send_signal(number)
-    code = launcher.wait(60)
+    code = launcher.wait(120)
     assert code == (75 if number == signal.SIGTERM else -signal.SIGKILL)
     if number == signal.SIGTERM:
         assert boxes(engine, long) == []
     if engine == "podman":
         engines.engine(engine).clean(long.parents[2])
-    wait_for(lambda: attempts(long)[-1]["end"], 30, "the box's last word")
+    wait_for(lambda: attempts(long)[-1]["end"], 120, "the box's last word")
     assert attempts(long)[-1]["reason"] == "interrupted"
-    wait_for(lambda: not (long / "state" / "lock").exists(), 30, "the lock to be given back")
+    wait_for(lambda: not (long / "state" / "lock").exists(), 60, "the lock to be given back")
     assert list((long / "state" / "run" / "ckpts" / "training_states").glob("epoch_*/COMPLETE"))
     engines.engine(engine).clean(long.parents[2])
-    wait_for(lambda: not boxes(engine, long), 10, "the container to be gone")
+    wait_for(lambda: not boxes(engine, long), 60, "the container to be gone")
 
 
 @pytest.mark.docker
