@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from amago_suite.images.preparing import ensure
 from amago_suite.paths import SUITES
 from tests.slurm.cluster import Cluster, running
 from tests.slurm.conftest import make_cluster
@@ -225,3 +227,27 @@ def test_a_wrong_account(lab: Lab) -> None:
     lab.settings["account"] = "nobody"
     assert lab.run() == 1
     assert "Invalid account" in lab.said()
+
+
+@pytest.mark.apptainer
+def test_jobs_in_apptainer(lab: Lab, calm: Mapping[str, bytes]) -> None:
+    """Every job in its own container on a node, as on clusters without Docker: the same episodes, the image's name."""
+    ensure("apptainer", "core")
+    assert lab.run("--engine", "apptainer") == 0, lab.said()
+    lab.check(calm)
+    provenance = json.loads((lab.cell() / "provenance.json").read_text())
+    assert provenance["engine"] == "apptainer"
+    assert provenance["image_id"].startswith("sha256:")
+    assert lab.attempts()[0]["job"]
+
+
+@pytest.mark.apptainer
+def test_a_box_on_a_node_is_cancelled(lab: Lab, calm: Mapping[str, bytes]) -> None:
+    """scancel reaches the training inside its container, which checkpoints; the next job goes on."""
+    ensure("apptainer", "core")
+    run = lab.start("--engine", "apptainer")
+    wait_for(lambda: lab.epochs() >= 3, "three epochs")
+    subprocess.run(["scancel", lab.job()], env=lab.environment, check=True)
+    assert lab.end(run) == 0, lab.said()
+    lab.check(calm)
+    assert [a["reason"] for a in lab.attempts()] == ["interrupted", "finished"]
