@@ -1,6 +1,6 @@
 """Writes docs/example.md and docs/example/ from the results of the suite `example`, which must be complete.
 
-make example                                         run the suite (an hour of CPU time), then write the page
+make example                                         run the suite (an hour and a half of CPU time), then write the page
 python docs/example.py                               only write the page
 python docs/example.py --results results/quick --to /tmp/page     of other results, to another folder
 """
