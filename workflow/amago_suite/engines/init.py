@@ -22,6 +22,7 @@ from types import FrameType
 from amago_suite.exits import OUT_OF_MEMORY
 
 _BY_SIGNAL = 128  # what a shell adds to the number of a signal that ended a command
+_AGAIN = 1.0  # seconds between two requests to stop
 _LOOK = 0.5  # seconds for the launcher to see from outside what cannot be seen from here
 
 
@@ -73,14 +74,21 @@ class _Init:
                 self.child.terminate()
 
     def watch_launcher(self) -> None:
-        """Wait for the end of the standard input."""
+        """Wait for the end of the standard input, then end the job."""
         with contextlib.suppress(OSError):
             while os.read(0, 1024):
                 pass
         with contextlib.suppress(OSError):
             print("the launcher let go of this job: stopping", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        threading.Timer(self.grace, self.kill).start()
+        self.asked = True
+        end = time.monotonic() + self.grace
+        # Sent from here and more than once: the main thread waits in the kernel for the child, and a
+        # signal to this process may wake another thread than that.
+        while time.monotonic() < end:
+            if self.child is not None:
+                self.child.terminate()
+            time.sleep(_AGAIN)
+        self.kill()
 
     def kill(self) -> None:
         if self.child is not None:
