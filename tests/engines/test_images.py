@@ -56,8 +56,9 @@ def prefix(docker: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if BASE_VARIABLE not in os.environ and docker.images.list(LOCAL_BASE):
         monkeypatch.setenv(BASE_VARIABLE, LOCAL_BASE)
     yield own
-    for image in docker.images.list():
-        for tag in image.tags:
+    # The listing alone: the SDK's objects ask again for each image, which another test may have removed.
+    for image in docker.api.images():
+        for tag in image["RepoTags"] or []:
             if tag.startswith(f"{own}/"):
                 docker.images.remove(tag, force=True)
 
