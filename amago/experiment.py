@@ -308,7 +308,8 @@ class Experiment(ExperimentSaving):
         for index, batch in self.collector.batches(self.epoch, self.batch):
             # Only here, between optimiser steps, is a stop resumable in the middle of learning.
             if index % self.batches_per_update == 0 and self._stop_wanted():
-                self._stop_now(live=self._ends_segment(self.epoch))
+                # Before the epoch's first update its rollouts are in the replay, and would be made again.
+                self._stop_now(live=index > 0 and self._ends_segment(self.epoch))
             last = index + 1 == self.train_batches_per_epoch
             log_step = last or self.gradient_steps % self.log_interval == 0
             self.own_seeds.seed_torch("update", self.gradient_steps)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
+import amago
 from amago import Experiment, TrainingInterrupted
 from amago.errors import CheckpointError
 from tests.unit.core.small_run import assert_same, configure, experiment
@@ -70,6 +73,64 @@ def test_stopped_at_any_moment(tmp_path: Path, arch: str) -> None:
     pieces, attempts = interrupted(tmp_path / "b", 17, kill=False, arch=arch)
     assert attempts >= 3
     assert_same(whole, pieces)
+
+
+@pytest.mark.parametrize("segment", [1, 2])
+def test_stopped_at_every_function(tmp_path: Path, segment: int) -> None:
+    """Guards the moments between units of work: a signal as any function of the loop begins."""
+    configure()
+    settings: dict[str, Any] = {"force_reset_train_envs_every": segment, "epochs": 2 + segment}
+    whole = experiment(tmp_path / "whole", **settings)
+    moments = _learn_with(whole, lambda moment: None)
+    assert len(moments) > 100
+    for number, chosen in enumerate(moments[:: 2 * segment]):
+        run = experiment(tmp_path / str(number), **settings)
+
+        def act(moment: Moment, run: Experiment = run, chosen: Moment = chosen) -> None:
+            if moment == chosen:
+                run.request_stop()
+
+        try:
+            _learn_with(run, act)
+        except TrainingInterrupted:
+            run = straight(tmp_path / str(number), **settings)
+        try:
+            assert_same(whole, run)
+        except AssertionError as error:
+            raise AssertionError(f"stopped at {chosen}: {error}") from error
+
+
+#: A function's first call after the first epoch: its file and name.
+Moment = tuple[str, str]
+#: Folders of functions that every step calls, and that know nothing of stops.
+_BELOW_THE_LOOP = ("nets", "agent", "envs")
+
+
+def _learn_with(run: Experiment, act: Any) -> list[Moment]:
+    """Train, calling ``act`` at each moment; returns the moments."""
+    root = Path(amago.__file__).parent
+    seen: dict[Moment, None] = {}
+    ours: dict[CodeType, str | None] = {}
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        if event != "call" or run.epoch < 1:
+            return
+        code = frame.f_code
+        if code not in ours:
+            path = Path(code.co_filename)
+            inside = path.is_relative_to(root) and path.relative_to(root).parts[0] not in _BELOW_THE_LOOP
+            ours[code] = path.name if inside else None
+        name = ours[code]
+        if name is not None and (moment := (name, code.co_qualname)) not in seen:
+            seen[moment] = None
+            act(moment)
+
+    sys.setprofile(profile)
+    try:
+        run.learn()
+    finally:
+        sys.setprofile(None)
+    return list(seen)
 
 
 @pytest.mark.parametrize("arch", ["ff", "rnn", "transformer"])
