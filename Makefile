@@ -120,7 +120,7 @@ FAMILY_PIP = .venv-$*/bin/pip --quiet --disable-pip-version-check --no-input ins
 	$(FAMILY_PIP) --no-deps --only-binary :all: -r requirements/torch.txt
 	awk '/^[^ ]/ { mine = /^setuptools==/ } mine' $< > .venv-$*/builder.txt
 	$(FAMILY_PIP) $(WHEELS) -r .venv-$*/builder.txt
-	$(FAMILY_PIP) $(WHEELS) --no-build-isolation --use-pep517 -r $<
+	$(FAMILY_PIP) $(WHEELS) --no-deps --no-build-isolation --use-pep517 -r $<
 	$(FAMILY_PIP) --only-binary :all: -r requirements/torch.txt
 	$(FAMILY_PIP) --no-deps --no-build-isolation -e .
 	@touch $@

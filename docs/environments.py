@@ -81,7 +81,7 @@ def section(spec: EnvSpec) -> list[str]:
     lines += [f"* Measured here, {who}: {_measured(score)}." for who, score in spec.yardsticks.items()]
     if spec.best_possible is not None:
         lines.append(f"* Best possible: {_number(spec.best_possible)}.")
-    installed = "" if spec.family == CORE else f", installed with `{spec.install}`"
+    installed = f", installed with `{spec.install}`" if spec.by_hand or spec.family != CORE else ""
     lines += [f"* Family `{spec.family}`{installed}; licence: {spec.licence}.", ""]
     if spec.parameters:
         rows = [[f"`{n}`", f"`{p.default}`", p.allowed, p.doc] for n, p in spec.parameters.items()]
@@ -90,7 +90,7 @@ def section(spec: EnvSpec) -> list[str]:
         rows = []
         for entry in spec.published:
             interval = "" if entry.interval is None else f" [{entry.interval[0]:g}, {entry.interval[1]:g}]"
-            rows.append([entry.what, entry.metric, f"{entry.value:g}{interval}", entry.source])
+            rows.append([entry.what, entry.metric, f"{entry.value:g}{interval}", entry.cited])
         lines += _table(["published result", "metric", "value", "source"], rows)
     return lines
 

@@ -17,8 +17,9 @@ episode and never shown: the agent has to find it out in early trials and use it
 
 This is the level with random perceptual mapping, rotation and bottleneck; ``bottlenecks`` and ``rotations``
 leave either out. Chemistries are split between training and evaluation by their hash (the original draws both
-from one distribution). Other differences from the authors' package: none known in the dynamics; random
-draws come in another order, so a seed gives another episode.
+from one distribution). Other differences from the authors' package (`envs_suite.alchemy_original` plays it): the
+colour of a potion that is gone is 2 here and 1 there; random draws come in another order, so a seed gives another
+episode.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class AlchemyRules:
         )
 
 
-def _observation_space() -> spaces.Box:
+def observation_space() -> spaces.Box:
+    """Of one game, in either package."""
     return spaces.Box(-1.0, _GONE, (OBSERVATION_SIZE,), dtype=np.float32)
 
 
@@ -128,7 +130,7 @@ class SymbolicAlchemy(gym.Env):
         split: str = "train",
     ) -> None:
         self.rules = AlchemyRules(trials, steps_per_trial, bottlenecks, rotations, split)
-        self.observation_space = _observation_space()
+        self.observation_space = observation_space()
         self.action_space = spaces.Discrete(ACTIONS)
 
     def reset(
@@ -201,7 +203,7 @@ class SymbolicAlchemyVector(BatchedEnv):
         split: str = "train",
     ) -> None:
         self.rules = AlchemyRules(trials, steps_per_trial, bottlenecks, rotations, split)
-        super().__init__(num_envs, _observation_space(), spaces.Discrete(ACTIONS))
+        super().__init__(num_envs, observation_space(), spaces.Discrete(ACTIONS))
         n = num_envs
         self._trials = trials
         # Flat arrays, and where an instance's part of each begins.

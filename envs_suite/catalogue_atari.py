@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from amago.errors import ConfigurationError
 from envs_suite.atari_games import GAMES, SETS
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
@@ -81,6 +82,14 @@ def _retro() -> EnvSpec:
 
         return RetroGame(**params)
 
+    def check_files(params: Params) -> None:
+        from envs_suite.retro_envs import find_game
+
+        try:
+            find_game(params["game"], params["state"])
+        except ConfigurationError as error:
+            raise ConfigurationError(f"environment 'retro': {error}") from error
+
     return EnvSpec(
         id="retro",
         family="atari",
@@ -100,6 +109,8 @@ def _retro() -> EnvSpec:
         factory=factory,
         random_score=RANDOM_SCORES.get("retro"),
         requires=("stable_retro",),
+        check_files=check_files,
+        files_are_in_family=True,
     )
 
 

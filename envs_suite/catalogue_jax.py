@@ -1,4 +1,4 @@
-"""Registry entries of gymnax and XLand-MiniGrid (family ``jax``)."""
+"""Registry entries of gymnax, XLand-MiniGrid, navix and jumanji (family ``jax``)."""
 
 from __future__ import annotations
 
@@ -165,7 +165,103 @@ _XLAND = EnvSpec(
     requires=("xminigrid",),
 )
 
+
+# -- navix ---------------------------------------------------------------------------------------------
+
+#: id's ending -> (navix's id, cells to a side, best possible return).
+NAVIX: dict[str, tuple[str, int, float | None]] = {
+    "empty-random-8x8": ("Navix-Empty-Random-8x8-v0", 8, 1.0),
+    "door-key-random-8x8": ("Navix-DoorKey-Random-8x8-v0", 8, 1.0),
+    "simple-crossing-s9n3": ("Navix-SimpleCrossingS9N3-v0", 9, 1.0),
+    "lava-gap-s7": ("Navix-LavaGapS7-v0", 7, 1.0),
+    "dynamic-obstacles-8x8": ("Navix-Dynamic-Obstacles-8x8-v0", 8, None),  # a ball may be in the way
+}
+
+
+def _navix(name: str) -> EnvSpec:
+    package_id, size, best = NAVIX[name]
+    steps = 4 * size * size
+
+    def horizon_of(params: Params) -> int:
+        return steps
+
+    def factory(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+        from envs_suite.navix_envs import NavixVector
+
+        return NavixVector(num_envs, package_id, steps)
+
+    return EnvSpec(
+        id=f"navix-{name}",
+        family="jax",
+        description=f"navix's {package_id}: a room of MiniGrid's, compiled and vectorised.",
+        licence="Apache-2.0 (navix)",
+        score=Score("return", "higher", 0.0, 1.0, "the goal is reached never, or always"),
+        horizon_of=horizon_of,
+        factory=factory,
+        vectorised=True,
+        best_possible=best,
+        random_score=RANDOM_SCORES.get(f"navix-{name}"),
+        requires=("navix",),
+    )
+
+
+# -- jumanji -------------------------------------------------------------------------------------------
+
+#: id's ending -> (jumanji's id, steps, low, high, where the bounds come from, best possible return).
+JUMANJI: dict[str, tuple[str, int, float, float, str, float | None]] = {
+    "maze": ("Maze-v0", 100, 0.0, 1.0, "the target is reached never, or always", 1.0),
+    "minesweeper": ("Minesweeper-v0", 90, 0.0, 90.0, "no cell opened, and all 90 without a mine", None),
+    "rubiks-cube-7": (
+        "RubiksCube-partly-scrambled-v0",
+        20,
+        0.0,
+        1.0,
+        "the cube is solved never, or always",
+        1.0,
+    ),
+    "sliding-tiles": (
+        "SlidingTilePuzzle-v0",
+        500,
+        0.0,
+        25.0,
+        "as many tiles in place at the end as at the start, and all 25 from none",
+        None,
+    ),
+    "snake": ("Snake-v1", 4000, 0.0, 143.0, "no fruit, and a snake that fills the 12 x 12 cells", 143.0),
+}
+
+
+def _jumanji(name: str) -> EnvSpec:
+    package_id, steps, low, high, source, best = JUMANJI[name]
+
+    def horizon_of(params: Params) -> int:
+        return steps
+
+    def factory(params: dict[str, Any], num_envs: int, split: Split) -> Any:
+        from envs_suite.jumanji_envs import JumanjiVector
+
+        return JumanjiVector(num_envs, package_id, steps)
+
+    return EnvSpec(
+        id=f"jumanji-{name}",
+        family="jax",
+        description=f"jumanji's {package_id}, compiled and vectorised.",
+        licence="Apache-2.0 (jumanji)",
+        score=Score("return", "higher", low, high, source),
+        horizon_of=horizon_of,
+        factory=factory,
+        vectorised=True,
+        best_possible=best,
+        random_score=RANDOM_SCORES.get(f"jumanji-{name}"),
+        requires=("jumanji",),
+    )
+
+
 for _name in GYMNAX:
     register(_gymnax(_name))
 register(_CHAIN)
 register(_XLAND)
+for _name in NAVIX:
+    register(_navix(_name))
+for _name in JUMANJI:
+    register(_jumanji(_name))

@@ -13,6 +13,13 @@ from amago.errors import ConfigurationError
 #: The family that every set-up has.
 CORE = "core"
 
+#: Packages that no family can have, because they are on no index: how a user installs them. dm_alchemy's set-up
+#: script wants Python 3.11, grpcio-tools, and what newer setuptools lack.
+BY_HAND = {
+    "dm_alchemy": ".venv/bin/pip install 'setuptools<81' grpcio-tools && "
+    ".venv/bin/pip install --no-build-isolation git+https://github.com/google-deepmind/dm_alchemy",
+}
+
 
 def install_command(family: str) -> str:
     """What to type, in the project's folder, to install a family."""
@@ -29,7 +36,9 @@ def need(module: str, who: str, family: str = CORE) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         top = module.partition(".")[0]
+        by_hand = BY_HAND.get(top)
+        way_out = f"it with: {by_hand}" if by_hand else f"family {family!r} with: {install_command(family)}"
         raise ConfigurationError(
             f"{who} needs the Python package {top!r}, which cannot be imported "
-            f"({str(error).splitlines()[0]}); install family {family!r} with: {install_command(family)}"
+            f"({str(error).splitlines()[0]}); install {way_out}"
         ) from error

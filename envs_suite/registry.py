@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from amago.errors import ConfigurationError
 from amago.registry import nearest
-from envs_suite.optional import install_command, need
+from envs_suite.optional import BY_HAND, install_command, need
 
 if TYPE_CHECKING:
     from amago.envs import AMAGOEnv
@@ -117,13 +117,29 @@ RSM = "RSM-ICLR repository: AMAGO v3.4, 8M steps, 3 seeds, 256 held-out tasks, g
 
 @dataclass(frozen=True)
 class Published:
-    """A number that others published for this environment (setting included in ``what``)."""
+    """A number that others published for this environment (setting included in ``what``).
+
+    Attributes:
+        source: where it was published, and how that differs from here.
+        interval: of 95 %, or the range that is given.
+        unconfirmed: it was taken second-hand, and not seen at its source.
+    """
 
     what: str
     metric: str
     value: float
     source: str
     interval: tuple[float, float] | None = None
+    unconfirmed: bool = False
+
+    @property
+    def cited(self) -> str:
+        """The source, and whether the number was seen there."""
+        return (
+            f"{self.source} (unconfirmed: taken second-hand, check before quoting)"
+            if self.unconfirmed
+            else self.source
+        )
 
 
 def _unlimited(params: Params) -> None:
@@ -148,6 +164,7 @@ class EnvSpec:
         vectorised: ``make`` accepts ``num_envs > 1``.
         licence: of what this entry installs or is.
         check_files: raises ConfigurationError where a file that these parameters need is missing.
+        files_are_in_family: ``check_files`` needs the family's packages.
         data: writes finished episodes to learn from, in the agent's format, into a folder.
         requires: modules that must be importable; the family's lock brings them.
     """
@@ -169,12 +186,18 @@ class EnvSpec:
     published: tuple[Published, ...] = ()
     requires: tuple[str, ...] = ()
     check_files: Callable[[Params], None] = _unlimited
+    files_are_in_family: bool = False
     data: Callable[[Params, Path], None] | None = None
 
     @property
     def install(self) -> str:
-        """The command that installs the family."""
-        return install_command(self.family)
+        """The command that installs what the environment needs."""
+        return self.by_hand or install_command(self.family)
+
+    @property
+    def by_hand(self) -> str:
+        """The command that installs a package which is on no index, or nothing where a family has all."""
+        return next((BY_HAND[module] for module in self.requires if module in BY_HAND), "")
 
     @property
     def params(self) -> dict[str, Value]:
@@ -230,7 +253,7 @@ class EnvSpec:
         if num_envs < 1 or (num_envs > 1 and not self.vectorised):
             allowed = "at least 1" if self.vectorised else "1 (it is not vectorised; make several)"
             raise ConfigurationError(f"environment {self.id!r}: num_envs must be {allowed}, got {num_envs}")
-        self._check_installed()
+        self.check_installed()
         from amago.envs import AMAGOEnv
 
         env = self.factory(full, num_envs, split)
@@ -240,7 +263,12 @@ class EnvSpec:
             return env
         return AMAGOEnv(env, env_name=label, batched_envs=num_envs)
 
-    def _check_installed(self) -> None:
+    def check_installed(self) -> None:
+        """See that this Python can make the environment.
+
+        Raises:
+            ConfigurationError: a package is missing; the message has the command.
+        """
         for module in self.requires:
             need(module, f"environment {self.id!r}", self.family)
 

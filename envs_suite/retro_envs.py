@@ -36,8 +36,8 @@ from envs_suite.optional import need
 from envs_suite.vector import single_task_index
 
 
-def find_game(game: str) -> None:
-    """See that ``game`` is known and has its ROM.
+def find_game(game: str, state: str = "") -> None:
+    """See that ``game`` is known and has its ROM, and ``state`` ("" for its own beginning).
 
     Raises:
         ConfigurationError: it is not, or has not; one line with the way out.
@@ -53,12 +53,15 @@ def find_game(game: str) -> None:
             f"the ROM of {game!r} is missing: stable-retro brings only Airstriker-Genesis-v0; bring in your own "
             "with: .venv-atari/bin/python -m stable_retro.import FOLDER"
         ) from None
+    states = sorted(data.list_states(game))
+    if state and state not in states:
+        raise ConfigurationError(f"{game!r} has no state {state!r}; {nearest(state, states)}")
 
 
 def _package() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return need("stable_retro", "retro", "atari")
+        return need("stable_retro", "a console's game", "atari")
 
 
 class _Console:
@@ -140,10 +143,7 @@ class RetroGame(gym.Env):
             raise ConfigurationError(
                 "RetroGame needs a size from 1 to 160, at least one frame a step and an episode, and no negative idle"
             )
-        find_game(game)
-        states = sorted(_package().data.list_states(game))
-        if state and state not in states:
-            raise ConfigurationError(f"{game!r} has no state {state!r}; {nearest(state, states)}")
+        find_game(game, state)
         self._console: _Console | None = _Console.take(game, state)
         env = self._console.env
         self.colour, self.frame_skip, self.frames_limit, self.idle = colour, frame_skip, frames, idle

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import envs_suite
+from amago.errors import ConfigurationError
 from amago_suite.exits import DONE
-from amago_suite.families import environment_folder, python_of
+from amago_suite.families import check_environments, environment_folder, python_of
 from amago_suite.folders.prepare import prepare
 from amago_suite.grid import plan
 
@@ -85,6 +86,33 @@ def test_what_only_this_family_has(family: str) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found
     assert {name: error for name, error in found.items() if error} == {}
+
+
+def test_a_missing_rom_is_told_before_anything_starts(family: str, tmp_path: Path) -> None:
+    """Guards `amago-suite run`: the family's own Python is asked for the files that only its package can find."""
+    if family != "atari":
+        pytest.skip("only stable-retro has files of the user's")
+    suite = tmp_path / "consoles.yaml"
+
+    def check(game: str, state: str = "") -> None:
+        params = json.dumps({"game": game, "state": state})
+        suite.write_text(
+            f"environments:\n  - {{ id: retro, params: {params} }}\narchitectures: [ff]\nseeds: [0]\n"
+            "budget: { epochs: 1 }\n"
+        )
+        check_environments(plan(str(suite), results=tmp_path / "results").environments, suite.name)
+
+    check("Airstriker-Genesis-v0")
+    for game, state, said in (
+        ("1942-Nes-v0", "", r"the ROM of '1942-Nes-v0' is missing.*stable_retro\.import FOLDER$"),
+        ("Airstrike-Genesis-v0", "", "did you mean Airstriker-Genesis-v0"),
+        ("Airstriker-Genesis-v0", "Level9", "has no state 'Level9'.*Level1"),
+    ):
+        with pytest.raises(
+            ConfigurationError, match=f"^consoles\\.yaml: environment 'retro': .*{said}"
+        ) as caught:
+            check(game, state)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_cell_is_trained_and_evaluated_by_its_familys_python(family: str, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ packages lie in its only environment.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,14 +50,15 @@ def missing_families(needed: Iterable[tuple[str, str]]) -> list[str]:
     for family, env_id in sorted(set(needed)):
         if family in found or python_of(family) is not None:
             continue
-        modules = envs_suite.get(env_id).requires
+        spec = envs_suite.get(env_id)
+        modules = () if spec.by_hand else spec.requires
         if any(importlib.util.find_spec(module) is None for module in modules):
             found.append(family)
     return found
 
 
 def check_environments(environments: Iterable[Environment], who: str) -> None:
-    """See that every environment of a suite can be trained on this machine: its family, and the files it needs.
+    """See that every environment of a suite can be trained on this machine: its packages, and the files it needs.
 
     Raises:
         ConfigurationError: one cannot; the line has the commands.
@@ -63,9 +66,14 @@ def check_environments(environments: Iterable[Environment], who: str) -> None:
     import envs_suite
 
     environments = list(environments)
+    in_family = [e for e in environments if envs_suite.get(e.id).files_are_in_family]
     for environment in environments:
+        spec = envs_suite.get(environment.id)
         try:
-            envs_suite.get(environment.id).check_files(environment.params)
+            if spec.by_hand:
+                spec.check_installed()
+            if environment not in in_family:
+                spec.check_files(environment.params)
         except ConfigurationError as error:
             raise ConfigurationError(f"{who}: {error}") from error
     missing = missing_families((environment.family, environment.id) for environment in environments)
@@ -75,6 +83,25 @@ def check_environments(environments: Iterable[Environment], who: str) -> None:
             f"{who}: environments of {'family' if len(missing) == 1 else 'the families'} {', '.join(missing)} "
             f"are not installed here; install with: {commands}"
         )
+    for environment in in_family:
+        if lacking := _lacking_file(environment):
+            raise ConfigurationError(f"{who}: {lacking}")
+
+
+def _lacking_file(environment: Environment) -> str | None:
+    """What is said of a missing file by the family's own Python, which has the package that knows its files."""
+    python = python_of(environment.family) or sys.executable
+    command = [str(python), "-W", "ignore", "-m", "envs_suite.files", environment.id]
+    done = subprocess.run(
+        [*command, json.dumps(environment.params)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not done.returncode:
+        return None
+    return (done.stderr.strip().splitlines() or ["no output"])[-1]
 
 
 def hand_over(family: str, arguments: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from envs_suite.optional import need
 def _make(name: str) -> envs_suite.EnvSpec:
     spec = envs_suite.get(f"gym-{name}")
     try:
-        spec._check_installed()
+        spec.check_installed()
     except ConfigurationError as error:
         pytest.skip(str(error))
     return spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import envs_suite
 from amago.errors import ConfigurationError
 from amago_suite import families
 from amago_suite.grid import plan
+from envs_suite import files
 
 SUITE = """
 environments:
@@ -94,6 +96,31 @@ def test_a_missing_data_file_is_told_before_anything_starts(project: Path, tmp_p
     assert "skilled" not in absent, "nobody plays this one"
     assert "no data file is named" in said("offline-hopper", "''")
     assert "one of random, skilled, mixed" in said("offline-pendulum", "mixt")
+
+
+def test_files_of_a_familys_package_are_asked_of_its_own_python(project: Path, tmp_path: Path) -> None:
+    """Guards `amago-suite run` with a console game: what the family's Python says of its ROM comes before anything
+    starts, as one line with the suite's name (here that Python is this one, which lacks the package)."""
+    if importlib.util.find_spec("stable_retro") is not None:
+        pytest.skip("stable_retro is installed here: tests/families asks it for a ROM that is missing")
+    file = tmp_path / "odd.yaml"
+    file.write_text(SUITE.format(id="{ id: retro, params: { game: 1942-Nes-v0 } }"))
+    python = install(project, "atari")
+    python.unlink()  # a link would start without this environment's packages
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with pytest.raises(
+        ConfigurationError, match=r"^odd\.yaml: .*'stable_retro'.*make family-atari$"
+    ) as caught:
+        families.check_environments(plan(str(file)).environments, "odd.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_files_of_other_environments_are_there(capsys: pytest.CaptureFixture) -> None:
+    """Guards the small program that a family's Python runs: 0 where nothing is missing, else 2 and one line."""
+    assert files.main(["tmaze-passive", "{}"]) == 0
+    assert files.main(["offline-hopper", '{"data": "/no/such.hdf5"}']) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_handing_over_keeps_process_and_arguments(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ def facts(spec: EnvSpec) -> dict[str, str]:
     score = spec.score
     found = {
         "id": spec.id,
-        "family": spec.family if spec.family == CORE else f"{spec.family} ({spec.install})",
+        "family": f"{spec.family} ({spec.install})" if spec.by_hand or spec.family != CORE else spec.family,
         "description": spec.description,
         "horizon": str(spec.horizon({})),
         "score": f"{score.metric}, {score.direction} is better, {score.low:g} to {score.high:g}",
@@ -40,7 +40,7 @@ def published_rows(spec: EnvSpec) -> list[list[str]]:
     rows = []
     for entry in spec.published:
         interval = "" if entry.interval is None else f" [{entry.interval[0]:g}, {entry.interval[1]:g}]"
-        rows.append([entry.what, entry.metric, f"{entry.value:g}{interval}", entry.source])
+        rows.append([entry.what, entry.metric, f"{entry.value:g}{interval}", entry.cited])
     return rows
 
 

@@ -267,7 +267,7 @@ def published_notes(grid: Grid, analysis: Analysis) -> list[tuple[int, str, str]
         kind = published_kind(entry)
         text = (
             f"Published, {', '.join(names)}: {entry.what}: {entry.metric} {published_value(entry)}, {kind}. "
-            f"{entry.source}. Not our protocol unless it says so{ours}."
+            f"{entry.cited}. Not our protocol unless it says so{ours}."
         )
         notes.append((mark, kind, text))
     return notes
