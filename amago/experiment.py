@@ -173,6 +173,7 @@ class Experiment(ExperimentSaving):
                 self._last_checkpoint = checkpoint.position
             else:
                 # Nothing to go on from: what an earlier attempt left must not be mixed in.
+                self.store.discard_after(Position(-1))
                 self.dataset.begin_anew()
                 self.tracker.cut_back(0, 0)
         self.processes.wait()

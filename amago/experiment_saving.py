@@ -60,8 +60,19 @@ class ExperimentSaving(ExperimentParts):
         due_epochs = every is not None and self.epoch // every > last // every
         minutes = (time.monotonic() - self._last_checkpoint_time) / 60
         due_minutes = self.ckpt_interval_minutes is not None and minutes >= self.ckpt_interval_minutes
+        if force:
+            self._save_segment_start()
         if force or due_epochs or self.processes.from_main(due_minutes):
             self.save_checkpoint()
+
+    def _save_segment_start(self) -> None:
+        """At the end of a budget that ends within a segment: a larger one goes on from the segment's start."""
+        start = self._segment_start
+        if self.mode != "both" or self._begins_segment(self.epoch) or start.position.epoch == 0:
+            return
+        if start.position != self._last_checkpoint and self.processes.is_main:
+            resume.save(self, start)
+        self.processes.wait()
 
     def save_checkpoint(self) -> None:
         """Write everything that training needs to go on from here, and the policy's weights."""

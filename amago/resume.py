@@ -152,10 +152,16 @@ def restore(experiment: ExperimentSaving, checkpoint: Checkpoint, weights_only: 
 
 
 def replay_check(experiment: ExperimentSaving) -> Callable[[Checkpoint], None]:
-    """For `CheckpointStore.newest`: a checkpoint whose replay is damaged is as good as damaged."""
+    """For `CheckpointStore.newest`: refuses a checkpoint with damaged replay, or that cannot be continued exactly."""
 
     def check(checkpoint: Checkpoint) -> None:
         check_state(checkpoint)
+        epoch, batch = checkpoint.position.epoch, checkpoint.position.batch
+        within = experiment.mode == "both" and batch == 0 and not experiment._begins_segment(epoch)
+        if within and epoch < experiment.epochs:
+            raise CheckpointError(
+                f"{checkpoint.folder}: an earlier budget ended here, between two resets of the environments"
+            )
         try:
             experiment.dataset.check_state_dict(checkpoint.state["dataset"])
         except (DataError, OSError) as error:

@@ -150,7 +150,8 @@ class Discrete(PolicyOutput):
 
     def _clip(self, probs: Tensor) -> Tensor:
         clipped = probs.clamp(self.clip_prob_low, self.clip_prob_high)
-        return clipped / clipped.sum(-1, keepdim=True)
+        # Padding's action is all zeros, which without a lower bound sum to zero.
+        return clipped / clipped.sum(-1, keepdim=True).clamp(min=torch.finfo(clipped.dtype).tiny)
 
     def action_from_buffer(self, action: Tensor) -> Tensor:
         """One-hot actions (..., A) as probabilities within the bounds, which weigh the critics' values."""

@@ -71,6 +71,9 @@ class Case:
         milestone: a lower value, whose first time is reported too.
         architectures: that the case is run with unless others are named.
         context: timesteps in a training sequence; the whole episode when not given.
+        save_len: steps after which a trajectory is cut. Replay draws trajectories, however long they are: cut, long
+            episodes count by their steps.
+        replay: trajectories kept, the oldest leave first.
         agent: registered name.
         tstep: timestep encoder.
         relabeler: builds what rewrites trajectories as they are sampled.
@@ -93,6 +96,8 @@ class Case:
     warmup: int = 500
     batch_size: int = 24
     context: int | None = None
+    save_len: int = 10**10
+    replay: int = 20_000
     agent: str = "agent"
     tstep: type = FFTstepEncoder
     exploration: type = EpsilonGreedy
@@ -160,7 +165,7 @@ def train(
             ckpt_base_dir=folder,
             max_seq_len=case.context or horizon,
             dataset=DiskTrajDataset(
-                folder, "replay", 20_000, relabeler=case.relabeler() if case.relabeler else None
+                folder, "replay", case.replay, relabeler=case.relabeler() if case.relabeler else None
             ),
             tstep_encoder_type=case.tstep,
             traj_encoder_type=get_traj_encoder_cls(arch),
@@ -180,6 +185,7 @@ def train(
             val_interval=None,
             ckpt_interval=None,
             dloader_workers=0,
+            traj_save_len=case.save_len,
             force_reset_train_envs_every=-(-horizon // case.steps),
             seed=seed,
             verbose=False,

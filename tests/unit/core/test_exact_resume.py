@@ -175,6 +175,23 @@ def test_a_larger_budget_continues(tmp_path: Path) -> None:
     assert_same(straight(tmp_path / "b", epochs=6), straight(tmp_path / "a", epochs=6))
 
 
+@pytest.mark.parametrize("keep", [2, 1])
+@pytest.mark.parametrize("budget", [2, 4, 5])
+def test_a_larger_budget_continues_from_within_a_segment(tmp_path: Path, budget: int, keep: int) -> None:
+    """Guards budgets that are no whole number of segments: the environments were not at a reset."""
+    configure()
+    settings = {
+        "force_reset_train_envs_every": 3,
+        "train_timesteps_per_epoch": 5,
+        "keep_last_checkpoints": keep,
+    }
+    first = straight(tmp_path / "a", epochs=budget, **settings)
+    assert_same(first, straight(tmp_path / "a", epochs=budget, **settings))
+    assert_same(
+        straight(tmp_path / "b", epochs=8, **settings), straight(tmp_path / "a", epochs=8, **settings)
+    )
+
+
 def test_gradient_accumulation_is_stopped_between_updates(tmp_path: Path) -> None:
     """Guards batches_per_update: a half-accumulated gradient is never checkpointed away."""
     configure()
@@ -203,6 +220,16 @@ def test_a_damaged_newest_checkpoint_costs_only_work(tmp_path: Path) -> None:
     raw = bytearray(weights.read_bytes())
     raw[len(raw) // 2] ^= 4
     weights.write_bytes(bytes(raw))
+    assert_same(whole, straight(tmp_path / "b"))
+
+
+def test_damaged_checkpoints_alone_cost_only_work(tmp_path: Path) -> None:
+    """Guards a start from nothing: damaged checkpoints of later epochs do not push out its own."""
+    configure()
+    whole = straight(tmp_path / "a")
+    straight(tmp_path / "b", epochs=5)
+    for damaged in (tmp_path / "b/run/ckpts/training_states").iterdir():
+        (damaged / "policy.safetensors").write_bytes(b"")
     assert_same(whole, straight(tmp_path / "b"))
 
 

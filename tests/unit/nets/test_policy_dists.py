@@ -305,3 +305,10 @@ def test_log_dict_gets_detached_scalars():
         log = {}
         policy(torch.randn(B, L, G, policy.input_dimension, requires_grad=True), log_dict=log)
         assert log and all(v.ndim == 0 and not v.requires_grad for v in log.values())
+
+
+def test_discrete_without_bounds_on_padding():
+    """The zeros that stand for an action in padding stay finite, as do their gradients."""
+    policy = pd.Discrete(3, clip_prob_low=0.0, clip_prob_high=1.0)
+    stored = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert policy.action_from_buffer(stored).tolist() == stored.tolist()
