@@ -296,7 +296,8 @@ class _Planner:
         self, environment: Environment, entry: dict[str, Any], architecture: dict[str, Any]
     ) -> Iterator[Layer]:
         """All layers of a pair; later ones win."""
-        yield self.layer(f"horizon = {environment.horizon}", "the registry")
+        macros = f"horizon = {environment.horizon}\ntime_indices = {environment.horizon + 1}"
+        yield self.layer(macros, "the registry")
         yield self.layer_of(BASE_GIN)
         for name in dict.fromkeys((environment.family, environment.id)):
             path = ENVIRONMENTS / f"{name}.gin"

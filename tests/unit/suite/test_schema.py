@@ -13,6 +13,7 @@ import pytest
 
 import envs_suite
 from amago.errors import ConfigurationError
+from amago_suite.build import apply_gin, build_experiment
 from amago_suite.grid import plan
 from amago_suite.paths import SCHEMAS
 
@@ -162,6 +163,20 @@ def test_a_small_size_trains_what_it_runs(name: str, monkeypatch: pytest.MonkeyP
         acted = setting("train_timesteps_per_epoch", 0)
         assert min(horizon, setting("traj_save_len", math.inf)) <= acted, cell.environment
         assert setting("train_batches_per_epoch", 0) >= 1
+
+
+@pytest.mark.parametrize("smoke", [False, True], ids=["whole", "smoke"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_memories_that_ship_can_be_built(
+    name: str, smoke: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Guards settings that a suite chooses and forgets to complete: each architecture has all that it requires."""
+    monkeypatch.chdir(tmp_path)
+    cells = {cell.architecture: cell for cell in plan(name, smoke=smoke).cells}
+    for cell in cells.values():
+        apply_gin(cell)
+        run = build_experiment(cell, state=tmp_path, log_dir=tmp_path)
+        assert run.traj_encoder_type(tstep_dim=8, max_seq_len=run.max_seq_len).emb_dim > 0
 
 
 @pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
