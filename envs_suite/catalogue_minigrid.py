@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs_suite.minigrid_tasks import BABYAI, MINIGRID
+from envs_suite.minigrid_tasks import BABYAI, FEW_LEVELS, MINIGRID
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
 
@@ -35,13 +35,14 @@ def _grid(name: str) -> EnvSpec:
     return EnvSpec(
         id=env_id,
         family="core",
-        description=f"MiniGrid's {package_id}, with the instruction as tokens.",
+        description=f"MiniGrid's {package_id}, with the instruction as tokens"
+        + ("; evaluation shows levels of training, as there are few." if name in FEW_LEVELS else "."),
         licence="Apache-2.0 (minigrid)",
         parameters={"attempts": Param(1, "attempts at each level", 1, 100), "encoding": _ENCODING},
         score=_SUCCESS,
         horizon_of=horizon_of,
         factory=factory,
-        samples_tasks=True,
+        samples_tasks=name not in FEW_LEVELS,
         # Obstacles that move at random can leave no way out; all other levels can be solved by design.
         best_possible=None if name.startswith("dynamic") else 1.0,
         random_score=RANDOM_SCORES.get(env_id),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amago.errors import ConfigurationError
-from envs_suite.nethack_tasks import MINIHACK, NLE_TASKS
+from envs_suite.nethack_tasks import FEW_MAPS, MINIHACK, NLE_TASKS
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Published, Score, Split, register
 
@@ -83,7 +83,8 @@ def _minihack(name: str) -> EnvSpec:
     return EnvSpec(
         id=env_id,
         family="nethack",
-        description=f"{package_id} (Samvelyan et al. 2021, arXiv 2109.13202).",
+        description=f"{package_id} (Samvelyan et al. 2021, arXiv 2109.13202)"
+        + ("; evaluation shows maps of training, as there are few." if name in FEW_MAPS else "."),
         licence="Apache-2.0 (minihack), NetHack General Public License (nle)",
         parameters={
             "steps": Param(steps, "steps after which an episode is cut off", 1, 1_000_000),
@@ -93,7 +94,7 @@ def _minihack(name: str) -> EnvSpec:
         score=_SUCCESS,
         horizon_of=lambda p: p["steps"],
         factory=factory,
-        samples_tasks=True,
+        samples_tasks=name not in FEW_MAPS,
         random_score=RANDOM_SCORES.get(env_id),
         requires=("minihack",),
     )

@@ -6,6 +6,7 @@ the ones that were reached stay, those after them move to cells that the agent v
 
 from __future__ import annotations
 
+import gin
 import numpy as np
 
 from amago.errors import ConfigurationError
@@ -13,16 +14,20 @@ from amago.hindsight import FrozenTraj, Relabeler
 from envs_suite.maze_runner import _SEEN
 
 
+@gin.configurable
 class MazeGoalRelabeler(Relabeler):
     """Moves goals that were never reached to places where the agent later was.
 
     Args:
-        size: side of the mazes.
+        size: side of the mazes; the registry's default.
         probability: with which a trajectory that missed a goal is relabelled.
         obs_key: of the maze's observation.
+
+    Raises:
+        ConfigurationError: no probability; when it relabels, that the mazes have another side.
     """
 
-    def __init__(self, size: int, probability: float = 0.5, obs_key: str = "observation") -> None:
+    def __init__(self, size: int = 15, probability: float = 0.5, obs_key: str = "observation") -> None:
         if not 0.0 <= probability <= 1.0:
             raise ConfigurationError(
                 f"MazeGoalRelabeler.probability must be within 0 and 1, got {probability}"
@@ -34,7 +39,12 @@ class MazeGoalRelabeler(Relabeler):
         if rng.random() >= self.probability:
             return traj
         obs = traj.obs[self.obs_key]
-        cells = np.rint(obs[:, :2] * self.size).astype(np.int64)
+        places = obs[:, :2] * self.size
+        cells = np.rint(places).astype(np.int64)
+        if np.abs(places - cells).max() > 1e-3:
+            raise ConfigurationError(
+                f"MazeGoalRelabeler.size is {self.size}, and the mazes have another side: give them one"
+            )
         goals = np.rint(obs[0, _SEEN:].reshape(-1, 2) * self.size).astype(np.int64)
         slots = np.flatnonzero(goals[:, 0] >= 0)  # goals still ahead when the trajectory begins
         reached = np.flatnonzero(traj.rews[:, 0] > 0) + 1  # rows

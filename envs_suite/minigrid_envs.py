@@ -13,10 +13,12 @@ it terminates.
 * **Metrics**: ``success_attempt_0`` ..., their mean ``success``, and ``success_last``; an attempt succeeds when
   its last reward is positive.
 
-Levels are split between training and evaluation by the hash of (task, seed). Evaluation task i plays task
-i mod (number of tasks) on a fixed level. The tasks of :mod:`envs_suite.minigrid_tasks` and their two attempts follow
-AMAGO-2 (arXiv 2411.11188); differences: levels come from the reset's generator, commas are dropped from
-instructions, and images (of pixels, and of the whole grid) are left out.
+Levels are split between training and evaluation by the hash of (task, seed). Where a task has few levels, two seeds give
+one: it has no level that training never sees (`FEW_LEVELS`; of BabyAI's, OpenRedDoor, GoToObjS4, OpenRedBlueDoors
+and KeyCorridorS3R1). Evaluation task i plays task i mod (number of tasks) on a fixed level. The tasks of
+:mod:`envs_suite.minigrid_tasks` and their two attempts follow AMAGO-2 (arXiv 2411.11188); differences: levels come from
+the reset's generator, commas are dropped from instructions, and images (of pixels, and of the whole grid) are left
+out.
 """
 
 from __future__ import annotations

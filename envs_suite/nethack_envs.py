@@ -12,7 +12,8 @@ reseeding is off, and so is its calendar (moon and Friday the 13th come from the
 * **Ends**: terminated when the task or the character ends, truncated when the steps run out.
 * **Metrics**: ``success`` (the task's goal was reached), ``depth`` and ``score`` (NetHack's points), at the end.
 
-Dungeons are split between training and evaluation by the hash of (task, number); evaluation task i is fixed.
+Dungeons are split between training and evaluation by the hash of (task, number), which leaves tasks with few maps
+(`FEW_MAPS`) without one that training never sees; evaluation task i is fixed.
 Differences from the papers' agents: they see the whole map as embedded glyphs, a crop of it, and the message as
 letters.
 """

@@ -27,6 +27,9 @@ MINIHACK: dict[str, tuple[str, int]] = {
     for name, steps in (entry.split() for entry in _MINIHACK.split(","))
 }
 
+#: Those whose map is always the same, or one of two or four: the numbers of evaluation give other dice, no other map.
+FEW_MAPS = frozenset({"room-5x5", "room-15x15", "memento-short-f2", "memento-f2", "memento-f4"})
+
 #: Kinds of symbols on a map, each a plane of what is seen; what is in none belongs to the last, things.
 SYMBOLS: tuple[str, ...] = (
     " ",  # dark, or rock

@@ -11,7 +11,7 @@ from run_checks import refused, run_checks
 
 import envs_suite
 from envs_suite.nethack_envs import NetHackTask, is_eval_dungeon
-from envs_suite.nethack_tasks import MINIHACK, NLE_TASKS
+from envs_suite.nethack_tasks import FEW_MAPS, MINIHACK, NLE_TASKS
 
 
 def check_gymnasium_accepts_them() -> None:
@@ -29,6 +29,22 @@ def check_steps_are_the_packages() -> None:
             env = gym.make(task, disable_env_checker=True).unwrapped
         assert env._max_episode_steps == steps, (task, env._max_episode_steps)
         env.close()
+
+
+def check_entries_without_new_maps_say_so() -> None:
+    """An entry claims dungeons of its own for evaluation only where first screens are not the same few."""
+    for name, (task, steps) in MINIHACK.items():
+        env = NetHackTask(task, steps)
+        screens = set()
+        for seed in range(40):
+            env.reset(seed=seed)
+            screens.add(env.env.unwrapped.last_observation[0].tobytes())
+        env.close()
+        assert (len(screens) <= 4) == (name in FEW_MAPS), (name, len(screens))
+        spec = envs_suite.get(f"minihack-{name}")
+        assert spec.samples_tasks == (name not in FEW_MAPS) == ("as there are few" not in spec.description), (
+            name
+        )
 
 
 def check_bad_input_is_one_line() -> None:

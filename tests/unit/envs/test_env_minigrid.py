@@ -173,6 +173,20 @@ def test_splits_are_disjoint_and_evaluation_is_fixed() -> None:
 
 
 @played
+@played
+@pytest.mark.parametrize("name", sorted(MINIGRID))
+def test_entries_without_new_levels_say_so(name: str) -> None:
+    """Guards `samples_tasks`: an entry claims levels of its own for evaluation only where levels hardly ever repeat."""
+    env = gym.make(MINIGRID[name][0], disable_env_checker=True).unwrapped
+    levels = set()
+    for seed in range(400):
+        env.reset(seed=seed)
+        levels.add((env.grid.encode().tobytes(), tuple(env.agent_pos), env.agent_dir, env.mission))
+    spec = envs_suite.get(f"minigrid-{name}")
+    assert spec.samples_tasks == (len(levels) >= 399)
+    assert ("as there are few" in spec.description) != spec.samples_tasks
+
+
 def test_each_episode_is_named_after_its_task() -> None:
     """Guards the column ``task``: BabyAI's tasks by name; a single task needs none."""
     spec = envs_suite.get("babyai")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import envs_suite
 from amago.errors import ConfigurationError
 from envs_suite.registry import EnvSpec
+from tests.families.in_family import check_one
 
 WRITTEN_HERE = [
     "dark-key-to-door",
@@ -58,6 +60,20 @@ def test_entries_are_complete(env_id: str) -> None:
             worse, better = better, worse
         assert worse < better
     assert spec.random_score is not None, "measure it: benchmarks/random_policies.py --write"
+
+
+@pytest.mark.parametrize("env_id", [i for i in envs_suite.ids() if envs_suite.get(i).family == "core"])
+def test_as_every_other_family(env_id: str) -> None:
+    """Guards the core's entries with the checks of all other families: gymnasium's checker, 1,000 random steps within
+    spaces and horizon, one seed one episode in used and fresh objects, own tasks for actors, fixed ones in evaluation."""
+    spec = envs_suite.get(env_id)
+    try:
+        spec.check_installed()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what gymnasium's checker would like of other people's spaces
+        check_one(spec)
 
 
 @pytest.mark.parametrize("env_id", envs_suite.ids())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import gin
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -12,6 +15,8 @@ import envs_suite
 from amago.envs.amago_env import logged_metrics
 from amago.envs.exploration import get_exploration_cls
 from amago.errors import ConfigurationError
+from amago_suite.build import apply_gin
+from amago_suite.grid import plan
 from envs_suite.tmaze import TMazeAltActive, TMazeAltPassive, TMazePassiveVector
 from envs_suite.tmaze_exploration import TMazeExploration
 
@@ -144,3 +149,24 @@ def test_exploration_acts_rarely_in_the_corridor() -> None:
     inside = (noise(right, np.full(20_000, 25)) != 0).mean()
     assert at_start == pytest.approx(0.75, abs=0.02)
     assert inside == pytest.approx(0.01 * 0.75, abs=0.003)
+
+
+@pytest.mark.parametrize("form", ["passive", "active"])
+def test_suites_explore_at_both_ends(form: str, tmp_path: Path) -> None:
+    """Guards config/environments: in either form a suite's noise is full in the first step and the last four."""
+    file = tmp_path / "mazes.yaml"
+    file.write_text(
+        f"environments: [{{ id: tmaze-{form}, params: {{ corridor: 20 }} }}]\narchitectures: [ff]\nseeds: [0]\n"
+        "budget: { epochs: 1 }\n"
+    )
+    (cell,) = plan(str(file)).cells
+    assert re.search(r"Experiment\.exploration_wrapper_type = @.*TMazeExploration", cell.gin)
+    steps = envs_suite.get(f"tmaze-{form}").horizon({"corridor": 20})
+    try:
+        apply_gin(cell)
+        noise = TMazeExploration(_actors(steps), horizon=20)
+        eps = noise.current_eps(np.arange(steps))
+    finally:
+        gin.clear_config()
+    assert np.flatnonzero(eps == 1.0).tolist() == [0, *range(steps - 4, steps)]
+    assert eps[1] == pytest.approx(0.5 / 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gin
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from amago.hindsight import FrozenTraj, NoOpRelabeler, Relabeler, Timestep, Traj
 from amago.loading import DiskTrajDataset, load_traj_from_disk
 from amago.rollout import Recorder
 from amago.storage import ActionFormat
+from amago_suite.build import apply_gin
+from amago_suite.grid import plan
 from envs_suite.maze_hindsight import MazeGoalRelabeler
 
 SIZE, GOALS = 11, 2
@@ -162,6 +165,33 @@ def test_probability_keeps_some_episodes_as_they_were(tmp_path: Path) -> None:
     assert 160 < kept < 240
     with pytest.raises(ConfigurationError, match="probability"):
         MazeGoalRelabeler(SIZE, probability=2.0)
+
+
+def test_mazes_of_another_side_are_noticed(tmp_path: Path) -> None:
+    """A wrong side would move goals to cells that nobody visited, silently: it is an error that names the setting."""
+    walk = FrozenTraj.from_rldata(maze_walks(tmp_path).sample_random_trajectory(np.random.default_rng(0)))
+    for size in (SIZE - 2, SIZE + 2, 15):
+        with pytest.raises(ConfigurationError, match=rf"MazeGoalRelabeler\.size is {size}"):
+            MazeGoalRelabeler(size, probability=1.0)(walk, np.random.default_rng(0))
+
+
+def test_a_suite_relabels_mazes(tmp_path: Path) -> None:
+    """Guards config/environments/maze-runner.gin: cells of this environment read their trajectories with hindsight."""
+    file = tmp_path / "mazes.yaml"
+    file.write_text(
+        "environments:\n  - { id: maze-runner, params: { size: 9 }, gin: MazeGoalRelabeler.size = 9 }\n  - tmaze-passive\n"
+        "architectures: [ff]\nseeds: [0]\nbudget: { epochs: 1 }\n"
+    )
+    maze, other = plan(str(file)).cells
+    try:
+        apply_gin(maze)
+        relabeler = DiskTrajDataset(tmp_path, "a", dset_max_size=1).relabeler
+        assert isinstance(relabeler, MazeGoalRelabeler)
+        assert (relabeler.size, relabeler.probability) == (9, 0.5)
+        apply_gin(other)
+        assert DiskTrajDataset(tmp_path, "b", dset_max_size=1).relabeler is None
+    finally:
+        gin.clear_config()
 
 
 # -- AMAGO's files ---------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Layer:
 def register_configurables() -> None:
     """Import every module of the agent library and the registry, so that gin knows their names."""
     import amago
-    import envs_suite  # noqa: F401 - registers its exploration strategies
+    import envs_suite.maze_hindsight  # noqa: F401 - with envs_suite's exploration strategies, which come with any part
 
     for module in pkgutil.walk_packages(amago.__path__, "amago."):
         # AMAGO's own environment module paths only forward to envs_suite, and importing them is slow.
