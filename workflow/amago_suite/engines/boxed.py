@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from types import FrameType
 
-from amago.errors import ConfigurationError
+from amago.errors import AmagoError, ConfigurationError
 from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.configuration.imports import VARIABLE as IMPORTS
@@ -136,7 +138,7 @@ class Boxed(ABC):
             code = _nothing_to_do(job, cell)
             if code is not None:
                 return code
-            with gpus.take(cell.label, cell.resources[job.stage].gpus) as slot:
+            with gpus.take(cell.label, cell.resources[job.stage].gpus) as slot, _recorded(job, cell):
                 plan = self.plan(job, cell, settings, slot)
                 ended = self.run_box(cell, plan, stop)
         return self._conclude(job, cell, plan, ended, stop)
@@ -261,6 +263,17 @@ class Boxed(ABC):
                 )
             return RESUMABLE
         return code
+
+
+@contextlib.contextmanager
+def _recorded(job: Job, cell: Cell) -> Iterator[None]:
+    """What keeps a box from starting is the cell's failure: said by name, and not tried again and again."""
+    try:
+        yield
+    except AmagoError as error:
+        with contextlib.suppress(OSError):
+            records.write_failure(cell, str(error), job.stage, job.log or cell.state / "train.log")
+        raise
 
 
 _SIGNALS = {int(number) for number in signal.Signals}
