@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 @pytest.fixture
 def small_engine(tmp_path: Path) -> Iterator[None]:
-    """A second engine, with a disk of its own of 16 MB that holds an image of one file."""
+    """A second engine, with a disk of its own of 16 MB that holds an image of one file, and no hand in the network."""
     disk, socket = tmp_path / "disk", tmp_path / "s"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
@@ -38,8 +38,9 @@ def small_engine(tmp_path: Path) -> Iterator[None]:
         str(tmp_path / "exec"),
     ]
     arguments += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false"]
+    # In a network of its own: a second engine removes the bridge of the first.
     with open(tmp_path / "log", "wb") as log:
-        daemon = subprocess.Popen(["dockerd", *arguments], stdout=log, stderr=log)
+        daemon = subprocess.Popen(["unshare", "--net", "dockerd", *arguments], stdout=log, stderr=log)
 
     def answers() -> bool:
         assert daemon.poll() is None, (tmp_path / "log").read_text()
