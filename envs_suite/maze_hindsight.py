@@ -13,13 +13,16 @@ from amago.errors import ConfigurationError
 from amago.hindsight import FrozenTraj, Relabeler
 from envs_suite.maze_runner import _SEEN
 
+#: Sides that the registry's mazes can have.
+_SIZES = range(9, 100, 2)
+
 
 @gin.configurable
 class MazeGoalRelabeler(Relabeler):
     """Moves goals that were never reached to places where the agent later was.
 
     Args:
-        size: side of the mazes; the registry's default.
+        size: side of the mazes; None reads it off the observations, which are shares of it.
         probability: with which a trajectory that missed a goal is relabelled.
         obs_key: of the maze's observation.
 
@@ -27,24 +30,22 @@ class MazeGoalRelabeler(Relabeler):
         ConfigurationError: no probability; when it relabels, that the mazes have another side.
     """
 
-    def __init__(self, size: int = 15, probability: float = 0.5, obs_key: str = "observation") -> None:
+    def __init__(
+        self, size: int | None = None, probability: float = 0.5, obs_key: str = "observation"
+    ) -> None:
         if not 0.0 <= probability <= 1.0:
             raise ConfigurationError(
                 f"MazeGoalRelabeler.probability must be within 0 and 1, got {probability}"
             )
-        self.size, self.probability, self.obs_key = size, probability, obs_key
+        self.size, self.fixed, self.probability, self.obs_key = size, size is not None, probability, obs_key
 
     def relabel(self, traj: FrozenTraj, rng: np.random.Generator) -> FrozenTraj:
         """See the module's docstring; ends the trajectory where its last new goal is reached."""
         if rng.random() >= self.probability:
             return traj
         obs = traj.obs[self.obs_key]
-        places = obs[:, :2] * self.size
-        cells = np.rint(places).astype(np.int64)
-        if np.abs(places - cells).max() > 1e-3:
-            raise ConfigurationError(
-                f"MazeGoalRelabeler.size is {self.size}, and the mazes have another side: give them one"
-            )
+        self._find_size(obs)
+        cells = np.rint(obs[:, :2] * self.size).astype(np.int64)
         goals = np.rint(obs[0, _SEEN:].reshape(-1, 2) * self.size).astype(np.int64)
         slots = np.flatnonzero(goals[:, 0] >= 0)  # goals still ahead when the trajectory begins
         reached = np.flatnonzero(traj.rews[:, 0] > 0) + 1  # rows
@@ -57,6 +58,22 @@ class MazeGoalRelabeler(Relabeler):
         times = np.sort(rng.choice(later, size=min(len(missed), len(later)), replace=False))
         goals[missed[: len(times)]] = cells[times]
         return self._replay(traj, cells, goals, slots)
+
+    def _find_size(self, obs: np.ndarray) -> None:
+        """See that ``size`` makes whole numbers of all places; several do only where they give the same places."""
+
+        def fits(size: int) -> bool:
+            places = obs[:, :2] * size
+            return bool(np.abs(places - np.rint(places)).max() < 1e-3)
+
+        if self.size is not None and fits(self.size):
+            return
+        fitting = next((size for size in _SIZES if fits(size)), None)
+        if self.fixed or fitting is None:
+            raise ConfigurationError(
+                f"MazeGoalRelabeler.size is {self.size}, and the mazes have another side: give them one, or None"
+            )
+        self.size = fitting
 
     def _replay(
         self, traj: FrozenTraj, cells: np.ndarray, goals: np.ndarray, slots: np.ndarray

@@ -167,19 +167,28 @@ def test_probability_keeps_some_episodes_as_they_were(tmp_path: Path) -> None:
         MazeGoalRelabeler(SIZE, probability=2.0)
 
 
-def test_mazes_of_another_side_are_noticed(tmp_path: Path) -> None:
-    """A wrong side would move goals to cells that nobody visited, silently: it is an error that names the setting."""
-    walk = FrozenTraj.from_rldata(maze_walks(tmp_path).sample_random_trajectory(np.random.default_rng(0)))
+def test_the_side_of_the_mazes_is_found(tmp_path: Path) -> None:
+    """Relabelling with the side read off the observations is the same as with the side given. A wrong one would move
+    goals to cells that nobody visited, silently: it is an error that names the setting."""
+    data = maze_walks(tmp_path)
+    found = MazeGoalRelabeler(probability=1.0)
+    given = MazeGoalRelabeler(SIZE, probability=1.0)
+    for i in range(20):
+        walk = FrozenTraj.from_rldata(data.sample_random_trajectory(np.random.default_rng(i)))
+        assert same(*(r(walk, np.random.default_rng(i)) for r in (found, given)))
     for size in (SIZE - 2, SIZE + 2, 15):
         with pytest.raises(ConfigurationError, match=rf"MazeGoalRelabeler\.size is {size}"):
             MazeGoalRelabeler(size, probability=1.0)(walk, np.random.default_rng(0))
+    walk.obs["observation"][:, :2] += 0.013
+    with pytest.raises(ConfigurationError, match=r"MazeGoalRelabeler\.size is None"):
+        MazeGoalRelabeler(probability=1.0)(walk, np.random.default_rng(0))
 
 
 def test_a_suite_relabels_mazes(tmp_path: Path) -> None:
     """Guards config/environments/maze-runner.gin: cells of this environment read their trajectories with hindsight."""
     file = tmp_path / "mazes.yaml"
     file.write_text(
-        "environments:\n  - { id: maze-runner, params: { size: 9 }, gin: MazeGoalRelabeler.size = 9 }\n  - tmaze-passive\n"
+        "environments:\n  - { id: maze-runner, params: { size: 9 } }\n  - tmaze-passive\n"
         "architectures: [ff]\nseeds: [0]\nbudget: { epochs: 1 }\n"
     )
     maze, other = plan(str(file)).cells
@@ -187,7 +196,7 @@ def test_a_suite_relabels_mazes(tmp_path: Path) -> None:
         apply_gin(maze)
         relabeler = DiskTrajDataset(tmp_path, "a", dset_max_size=1).relabeler
         assert isinstance(relabeler, MazeGoalRelabeler)
-        assert (relabeler.size, relabeler.probability) == (9, 0.5)
+        assert relabeler.probability == 0.5
         apply_gin(other)
         assert DiskTrajDataset(tmp_path, "b", dset_max_size=1).relabeler is None
     finally:
