@@ -32,7 +32,17 @@ import numpy as np
 from gymnasium import spaces
 
 from amago.errors import ConfigurationError
-from envs_suite.alchemy_chemistry import COLOURS, NODES, VALUES, Episode, draw_episode
+from envs_suite.alchemy_chemistry import (
+    COLOURS,
+    NODES,
+    VALUES,
+    Episode,
+    Indices,
+    draw_parts,
+    episode_of,
+    looks_of,
+    results_of,
+)
 from envs_suite.vector import BatchedEnv, Moved, metric_key, single_task_index
 
 STONES, POTIONS = 3, 12
@@ -92,11 +102,17 @@ class AlchemyRules:
         """Steps of an episode."""
         return self.trials * self.steps_per_trial
 
-    def draw(self, rng: np.random.Generator, task_index: int | None) -> Episode:
-        """An episode under these rules."""
-        return draw_episode(
+    def draw_parts(
+        self, rng: np.random.Generator, task_index: int | None
+    ) -> tuple[Indices, np.ndarray, np.ndarray]:
+        """An episode under these rules: its chemistry's indices, (trials, 3) stones and (trials, 12) potions."""
+        return draw_parts(
             rng, task_index, self.trials, self.split, self.bottlenecks, self.rotations, STONES, POTIONS
         )
+
+    def draw(self, rng: np.random.Generator, task_index: int | None) -> Episode:
+        """An episode under these rules."""
+        return episode_of(self.draw_parts(rng, task_index))
 
 
 def observation_space() -> spaces.Box:
@@ -216,6 +232,8 @@ class SymbolicAlchemyVector(BatchedEnv):
         self._all_stones = np.zeros((n, trials, STONES), dtype=np.int64)
         self._all_potions = np.full((n, trials, _SLOTS), _NO_POTION)
         self._all_potions[:, :, _CAULDRON_SLOT] = _CAULDRON
+        self._potions_drawn = self._all_potions[:, :, :POTIONS]
+        self._chemistry = np.zeros((n, 4), dtype=np.int64)
         self._result = np.tile(np.arange(NODES + 1)[:, None], (n, 1, _CAULDRON + 1))
         self._result[:, :, _CAULDRON] = _NO_STONE
         self._looks = np.zeros((n, NODES + 1, STONE_FEATURES), dtype=np.float32)
@@ -228,16 +246,18 @@ class SymbolicAlchemyVector(BatchedEnv):
         self._first_step = np.zeros(n, dtype=np.int64)  # the clock when the episode began
         self._next_trial = np.zeros(n, dtype=np.int64)  # the clock when the trial is over
         self._soonest = 0
-        self._return = np.zeros(n)  # of this trial
+        self._return = np.zeros(n, dtype=np.float32)  # of this trial: whole numbers, exact
         self.returns = np.zeros((n, trials))
 
     def _draw(self, i: int, rng: np.random.Generator, task_index: int | None) -> None:
-        episode = self.rules.draw(rng, task_index)
-        self._all_stones[i], self._all_potions[i, :, :POTIONS] = episode.stones, episode.potions
-        self._result[i, :NODES, :COLOURS] = episode.chemistry.result
-        self._looks[i, :NODES, :4] = episode.chemistry.looks
+        self._chemistry[i], self._all_stones[i], self._potions_drawn[i] = self.rules.draw_parts(
+            rng, task_index
+        )
 
     def _begin(self, who: np.ndarray) -> None:
+        chemistry = self._chemistry[who]
+        self._result[who, :NODES, :COLOURS] = results_of(chemistry)
+        self._looks[who, :NODES, :4] = looks_of(chemistry)
         self._first_step[who] = self._clock
         self.returns[who] = 0.0
         self._lay_out(who, np.zeros(len(who), dtype=np.int64))

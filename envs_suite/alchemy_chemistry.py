@@ -54,7 +54,7 @@ class Chemistry:
     @property
     def is_eval(self) -> bool:
         """Whether this chemistry belongs to the evaluation split."""
-        return is_eval_task(b"alchemy", bytes([self.graph, self.potion_map, self.stone_map, self.rotation]))
+        return _is_eval((self.graph, self.potion_map, self.stone_map, self.rotation))
 
     @property
     def looks(self) -> np.ndarray:
@@ -65,6 +65,20 @@ class Chemistry:
     def result(self) -> np.ndarray:
         """(8, 6) node that a stone becomes: [node, potion colour] -> node."""
         return _all_results()[self.graph, self.potion_map]
+
+
+def _is_eval(indices: Indices) -> bool:
+    return is_eval_task(b"alchemy", bytes(indices))
+
+
+def results_of(indices: np.ndarray) -> np.ndarray:
+    """(K, 8, 6) results of chemistries that are given by their indices (K, 4); see `Chemistry.result`."""
+    return _all_results()[indices[:, 0], indices[:, 1]]
+
+
+def looks_of(indices: np.ndarray) -> np.ndarray:
+    """(K, 8, 4) looks of chemistries that are given by their indices (K, 4); see `Chemistry.looks`."""
+    return _all_looks()[indices[:, 3], indices[:, 2]]
 
 
 @functools.cache
@@ -163,23 +177,32 @@ def perceived_coordinates() -> np.ndarray:
     return perceived
 
 
-def draw_chemistry(
-    rng: np.random.Generator, split: str, bottlenecks: bool = True, rotations: bool = True
-) -> Chemistry:
-    """A chemistry of a split: graphs by their prior, everything else uniform."""
+#: Of graph, potion map, stone map and rotation.
+Indices = tuple[int, int, int, int]
 
-    def draw() -> Chemistry:
+
+def _draw_indices(rng: np.random.Generator, split: str, bottlenecks: bool, rotations: bool) -> Indices:
+    prior = _cumulative_prior()
+
+    def draw() -> Indices:
         # The four numbers are drawn in any case, so that leaving one out does not shift the others.
         chance, potion_map, stone_map, rotation = rng.random(4).tolist()
-        return Chemistry(
-            bisect.bisect_right(_cumulative_prior(), chance) if bottlenecks else 0,
+        return (
+            bisect.bisect_right(prior, chance) if bottlenecks else 0,
             int(potion_map * POTION_MAPS),
             int(stone_map * STONE_MAPS),
             int(rotation * ROTATIONS) if rotations else 0,
         )
 
     wanted = split == "eval"
-    return draw_until(draw, lambda c: c.is_eval == wanted, "chemistry")
+    return draw_until(draw, lambda indices: _is_eval(indices) == wanted, "chemistry")
+
+
+def draw_chemistry(
+    rng: np.random.Generator, split: str, bottlenecks: bool = True, rotations: bool = True
+) -> Chemistry:
+    """A chemistry of a split: graphs by their prior, everything else uniform."""
+    return Chemistry(*_draw_indices(rng, split, bottlenecks, rotations))
 
 
 @dataclass
@@ -197,7 +220,7 @@ class Episode:
     potions: np.ndarray
 
 
-def draw_episode(
+def draw_parts(
     rng: np.random.Generator,
     task_index: int | None,
     trials: int,
@@ -206,15 +229,19 @@ def draw_episode(
     rotations: bool,
     stones: int = 3,
     potions: int = 12,
-) -> Episode:
-    """Draw an episode from ``rng`` or, when given, as fixed by ``task_index``.
+) -> tuple[Indices, np.ndarray, np.ndarray]:
+    """Draw an episode from ``rng`` or, when given, as fixed by ``task_index``: its chemistry's indices, stones, potions.
 
     Stones are uniform over the nodes, potions uniform over the colours (which is the same as uniform over
     their effects), each trial anew.
     """
     if task_index is not None:
         rng = eval_generator(task_index, 2102, int(bottlenecks), int(rotations))
-    chemistry = draw_chemistry(rng, split, bottlenecks, rotations)
-    return Episode(
-        chemistry, rng.integers(NODES, size=(trials, stones)), rng.integers(COLOURS, size=(trials, potions))
-    )
+    indices = _draw_indices(rng, split, bottlenecks, rotations)
+    return indices, rng.integers(NODES, size=(trials, stones)), rng.integers(COLOURS, size=(trials, potions))
+
+
+def episode_of(parts: tuple[Indices, np.ndarray, np.ndarray]) -> Episode:
+    """What was drawn by `draw_parts`."""
+    indices, stones, potions = parts
+    return Episode(Chemistry(*indices), stones, potions)
