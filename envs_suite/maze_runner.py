@@ -238,7 +238,6 @@ class MazeRunnerVector(BatchedEnv):
         rules = self.rules
         task = draw_task(rules, rng, task_index)
         self.walls[i] = task.walls
-        self._views[i, ..., 2:] = sight(task.walls) / rules.size
         self._order[i] = task.order
         self.count[i] = len(task.goals)
         self.next[i] = first = rules.max_goals - len(task.goals)
@@ -248,6 +247,7 @@ class MazeRunnerVector(BatchedEnv):
         self._goals_seen[i, 2 * first :] = (task.goals / rules.size).ravel()
 
     def _begin(self, who: np.ndarray) -> None:
+        self._views[who, ..., 2:] = np.divide(sight(self.walls[who]), self.rules.size, dtype=np.float64)
         self.cell[who] = self._start
         self.t[who] = 0
         self._set_deadline(who, self.rules.time_limit)
