@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +25,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
 @pytest.fixture
-def small_engine(tmp_path: Path) -> Iterator[None]:
+def small_engine() -> Iterator[Path]:
     """A second engine, with a disk of its own of 16 MB that holds an image of one file, and no hand in the network."""
-    disk, socket = tmp_path / "disk", tmp_path / "s"
+    # Not pytest's own folder: the names of sockets must be short.
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))
+    disk, socket = folder / "disk", folder / "docker.sock"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], check=True)
     arguments = [
@@ -35,15 +38,15 @@ def small_engine(tmp_path: Path) -> Iterator[None]:
         "--data-root",
         str(disk),
         "--exec-root",
-        str(tmp_path / "exec"),
+        str(folder / "exec"),
     ]
-    arguments += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false"]
+    arguments += ["--pidfile", str(folder / "pid"), "--bridge=none", "--iptables=false"]
     # In a network of its own: a second engine removes the bridge of the first.
-    with open(tmp_path / "log", "wb") as log:
+    with open(folder / "log", "wb") as log:
         daemon = subprocess.Popen(["unshare", "--net", "dockerd", *arguments], stdout=log, stderr=log)
 
     def answers() -> bool:
-        assert daemon.poll() is None, (tmp_path / "log").read_text()
+        assert daemon.poll() is None, (folder / "log").read_text()
         try:
             return docker.DockerClient(f"unix://{socket}").ping()
         except docker.errors.DockerException:
@@ -64,25 +67,26 @@ def small_engine(tmp_path: Path) -> Iterator[None]:
         client.api.import_image_from_data(
             packed.getvalue(), repository="amago-suite/core", tag="latest", changes=changes
         )
-        yield
+        yield folder
     finally:
         daemon.terminate()
         daemon.wait(30)
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("dockerd") is None, reason="needs root and dockerd, to start an engine"
 )
-def test_a_full_disk_of_the_engine(
-    small_engine: None, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_of_the_engine(small_engine: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite ends at once with the engine's own words, and a record of it in the cell."""
     desk.write()
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 's'}")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{small_engine / 'docker.sock'}")
     monkeypatch.setenv("AMAGO_IMAGE_PREFIX", "amago-suite")
     subprocess.run(
-        ["dd", "if=/dev/zero", f"of={tmp_path / 'disk' / 'rest'}", "bs=64k"], check=False, capture_output=True
+        ["dd", "if=/dev/zero", f"of={small_engine / 'disk' / 'rest'}", "bs=64k"],
+        check=False,
+        capture_output=True,
     )
     began = time.monotonic()
     done = desk.type("run", "tiny.yaml", "--engine", "docker", "--cores", "1")
