@@ -227,7 +227,9 @@ class Collector:
             batch_size=None,
             num_workers=x.dloader_workers,
             collate_fn=_as_it_is,
-            generator=torch.Generator().manual_seed(0),
+            # Workers seed their global generators from it: a user's dataset may draw from those, and must
+            # not draw the same in every epoch.
+            generator=torch.Generator().manual_seed(x.own_seeds.integer("loader", epoch, start)),
         )
         yield from zip(indices, loader, strict=True)
 

@@ -87,7 +87,6 @@ class ExperimentParts(ExperimentSettings):
         self.updater = Updater(
             self.policy,
             self.optimizer,
-            learning_rate=self.learning_rate,
             lr_warmup_steps=self.lr_warmup_steps,
             grad_clip=self.grad_clip,
             batches_per_update=self.batches_per_update,
@@ -109,7 +108,14 @@ class ExperimentParts(ExperimentSettings):
         )
 
     def init_optimizer(self, policy: Any) -> torch.optim.Optimizer:
-        """AdamW over the policy's trainable parameters; override to use another."""
+        """AdamW over the policy's trainable parameters; override to use another.
+
+        Args:
+            policy: the agent.
+
+        Returns:
+            An optimiser, whose groups' learning rates are those after warm-up.
+        """
         return torch.optim.AdamW(
             policy.trainable_params, lr=self.learning_rate, weight_decay=self.l2_coeff, fused=True
         )

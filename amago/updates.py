@@ -20,8 +20,7 @@ class Updater:
 
     Args:
         policy: an agent: ``policy(batch, log_step)`` is its loss.
-        optimizer: over ``policy.trainable_params``.
-        learning_rate: after warm-up.
+        optimizer: over ``policy.trainable_params``; each group keeps its own rate, which warms up.
         lr_warmup_steps: optimiser steps over which the rate rises linearly.
         grad_clip: largest global gradient norm.
         batches_per_update: batches whose gradients are averaged into one step.
@@ -33,7 +32,6 @@ class Updater:
         self,
         policy: Any,
         optimizer: torch.optim.Optimizer,
-        learning_rate: float,
         lr_warmup_steps: int,
         grad_clip: float,
         batches_per_update: int,
@@ -47,7 +45,8 @@ class Updater:
             )
         self.policy, self.optimizer, self.device = policy, optimizer, device
         self.parameters = list(policy.trainable_params)
-        self.learning_rate, self.lr_warmup_steps = learning_rate, lr_warmup_steps
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.lr_warmup_steps = lr_warmup_steps
         self.grad_clip, self.batches_per_update = grad_clip, batches_per_update
         self.autocast_dtype = _PRECISIONS[mixed_precision]
         self._loss: Callable[..., torch.Tensor] = (
@@ -55,11 +54,11 @@ class Updater:
         )
         self._pending = 0
 
-    def rate(self, optimizer_steps: int) -> float:
-        """Learning rate of the next step, after ``optimizer_steps`` steps were made."""
+    def warmth(self, optimizer_steps: int) -> float:
+        """Share of the full learning rates for the next step, after ``optimizer_steps`` steps were made."""
         if self.lr_warmup_steps <= 0:
-            return self.learning_rate
-        return self.learning_rate * min(1.0, (optimizer_steps + 1) / self.lr_warmup_steps)
+            return 1.0
+        return min(1.0, (optimizer_steps + 1) / self.lr_warmup_steps)
 
     def step(self, batch: Batch, log_step: bool, gradient_steps: int) -> dict[str, torch.Tensor | float]:
         """Accumulate one batch; on every ``batches_per_update``-th, update the weights.
@@ -95,9 +94,9 @@ class Updater:
                 f"(loss {float(loss.detach()):g}, gradient norm {float(norm):g}); lower Experiment.learning_rate or "
                 "Agent.reward_multiplier, or look for extreme rewards; the last checkpoint is intact"
             )
-        rate = self.rate(gradient_steps // self.batches_per_update)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        warmth = self.warmth(gradient_steps // self.batches_per_update)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * warmth
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._pending = 0
@@ -106,6 +105,6 @@ class Updater:
             metrics |= {
                 "loss": mean_over_processes(loss.detach()),
                 "grad_norm": norm.detach(),
-                "learning_rate": rate,
+                "learning_rate": self.rates[0] * warmth,
             }
         return metrics

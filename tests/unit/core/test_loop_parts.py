@@ -104,7 +104,8 @@ def test_learning_rate_warms_up_linearly(tmp_path: Path) -> None:
     """Guards the schedule: (step + 1) / warmup of the rate, then constant; batches, not steps, are counted in."""
     configure()
     run = experiment(tmp_path, lr_warmup_steps=4, learning_rate=0.1)
-    assert [round(run.updater.rate(i), 3) for i in range(6)] == [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
+    (rate,) = run.updater.rates
+    assert [round(rate * run.updater.warmth(i), 3) for i in range(6)] == [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
 
 
 def test_targets_move_after_the_optimiser(tmp_path: Path) -> None:

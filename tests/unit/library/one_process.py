@@ -44,7 +44,7 @@ def updater(batches_per_update: int = 1, precision: str = "no", compile_mode: st
     agent = small_agents.build(num_critics=1, num_critics_td=1, **settings)
     optimizer = torch.optim.AdamW(agent.trainable_params, lr=1e-3)
     device = torch.device("cpu")
-    return agent, Updater(agent, optimizer, 1e-3, 0, 1e9, batches_per_update, precision, compile_mode, device)
+    return agent, Updater(agent, optimizer, 0, 1e9, batches_per_update, precision, compile_mode, device)
 
 
 def after_updates(parts: list[list[Batch]], **settings) -> dict[str, torch.Tensor]:
