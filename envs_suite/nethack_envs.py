@@ -10,7 +10,9 @@ reseeding is off, and so is its calendar (moon and Friday the 13th come from the
   buckets the words of the message fall into (CRC-32 of each word in lower case).
 * **Reward**: the package's own.
 * **Ends**: terminated when the task or the character ends, truncated when the steps run out.
-* **Metrics**: ``success`` (the task's goal was reached), ``depth`` and ``score`` (NetHack's points), at the end.
+* **Metrics**: ``success`` (the task's goal was reached), ``depth`` and ``score`` (NetHack's points), at the end. The
+  package says "successful" of any end that a task's events bring about, Memento's trap of -1 among them; a success
+  is one that was paid.
 
 Dungeons are split between training and evaluation by the hash of (task, number), which leaves tasks with few maps
 (`FEW_MAPS`) without one that training never sees; evaluation task i is fixed.
@@ -44,7 +46,7 @@ _ROWS, _COLUMNS = 21, 79
 _X, _Y, _POINTS, _DEPTH = 0, 1, 9, 12
 _MAX_SEED = 2**31
 _NEVER = 10**9
-_SUCCESS = 2  # the package's end status when the task is solved
+_SUCCESS = 2  # the package's end status when the task is over by one of its own events
 
 
 @functools.cache
@@ -89,6 +91,11 @@ def planes(chars: np.ndarray, colours: np.ndarray, x: int, y: int, size: int) ->
     np.put_along_axis(out, _kinds()[seen[0]][..., None], 1, axis=2)
     out[..., -4:] = seen[1][..., None] >> np.arange(4) & 1
     return out.reshape(-1)
+
+
+def is_success(end_status: int, reward: float) -> bool:
+    """Whether an episode that ended so, with this last reward, reached its task's goal."""
+    return end_status == _SUCCESS and reward > 0
 
 
 def is_eval_dungeon(task: str, number: int) -> bool:
@@ -174,7 +181,7 @@ class NetHackTask(gym.Env):
         info = {}
         if terminated or truncated:
             named = {
-                "success": float(int(own["end_status"]) == _SUCCESS),
+                "success": float(is_success(int(own["end_status"]), float(reward))),
                 "depth": float(self.last["depth"]),
                 "score": float(self.last["score"]),
             }

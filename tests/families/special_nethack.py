@@ -83,6 +83,22 @@ def check_success_is_reported() -> None:
     assert 0 < sum(found) < 20
 
 
+def check_a_trap_is_no_success() -> None:
+    """Memento ends by its trap (-1) or by a slain bug (1), and calls both successful: only the latter is one."""
+    env = NetHackTask("MiniHack-Memento-Short-F2-v0", 5000)
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(20):
+        env.reset(seed=seed)
+        over, info, reward = False, {}, 0.0
+        while not over:
+            _, reward, terminated, truncated, info = env.step(int(rng.integers(env.action_space.n)))
+            over = terminated or truncated
+        found.append(info["AMAGO_LOG_METRIC success"])
+        assert found[-1] == (reward > 0.5), reward
+    assert 0 < sum(found) < 20, found
+
+
 def check_dungeons_are_split() -> None:
     for split in ("train", "eval"):
         env = NetHackTask("MiniHack-Room-Random-5x5-v0", 50, split=split)

@@ -10,7 +10,7 @@ import pytest
 import envs_suite
 from amago.errors import ConfigurationError
 from envs_suite import atari_games, nethack_tasks, procgen_games
-from envs_suite.nethack_envs import PLANES, buckets, is_eval_dungeon, planes
+from envs_suite.nethack_envs import PLANES, buckets, is_eval_dungeon, is_success, planes
 from envs_suite.procgen_envs import is_eval_level
 
 #: Module of each family, and an id of it.
@@ -131,3 +131,10 @@ def test_messages_are_sets_of_words() -> None:
     np.testing.assert_array_equal(buckets("You see here a dagger."), buckets("a dagger, HERE you see"))
     assert (buckets("It's a wall.") != buckets("The door opens.")).any()
     assert buckets("").sum() == 0
+
+
+def test_an_end_that_costs_is_no_success() -> None:
+    """Guards MiniHack's success: Memento's trap ends an episode as "successful" (2), with a reward of -1."""
+    assert is_success(2, 1.0) and is_success(2, 0.98)
+    assert not is_success(2, -1.0)
+    assert not is_success(1, 0.0) and not is_success(0, 0.5)
