@@ -34,7 +34,7 @@ GYMNAX: dict[str, tuple[str, int, float, str, float | None, float | None]] = {
         92.0,
     ),
     "pendulum": ("Pendulum-v1", 200, 0.0, "no cost, which the swing up always has", None, -130.0),
-    "catch": ("Catch-bsuite", 1000, 1.0, "the ball is caught", 1.0, 1.0),
+    "catch": ("Catch-bsuite", 9, 1.0, "the ball is caught", 1.0, 1.0),
     "deep-sea": ("DeepSea-bsuite", 8, 0.99, "the treasure, less eight moves of 0.01 / 8", 0.99, None),
     "discounting-chain": (
         "DiscountingChain-bsuite",
@@ -44,7 +44,7 @@ GYMNAX: dict[str, tuple[str, int, float, str, float | None, float | None]] = {
         1.1,
         None,
     ),
-    "umbrella-chain": ("UmbrellaChain-bsuite", 100, 1.0, "the right choice at the start", None, None),
+    "umbrella-chain": ("UmbrellaChain-bsuite", 10, 1.0, "the right choice at the start", None, None),
     "four-rooms": ("FourRooms-misc", 500, 1.0, "the goal is reached", 1.0, 1.0),
     "meta-maze": ("MetaMaze-misc", 200, 32.0, "the published checkpoint", None, 32.0),
     "point-robot": ("PointRobot-misc", 100, 10.0, "the published checkpoint", None, 10.0),
@@ -119,6 +119,13 @@ def _check_xland(params: Params) -> None:
     if params["size"] % 2 == 0:
         raise ConfigurationError(
             f"environment 'xland': parameter 'size' must be odd, from 7 to 25, got {params['size']}"
+        )
+    # The package needs a free cell for each of so many things, there or not, and one for the agent.
+    walls = {"1": 0, "2": params["size"] - 2, "4": 2 * params["size"] - 5}[params["rooms"]]
+    if (params["size"] - 2) ** 2 - walls <= MOST_THINGS:
+        raise ConfigurationError(
+            f"environment 'xland': {params['rooms']} rooms do not fit into parameter 'size' = {params['size']}: make it "
+            f"{params['size'] + 2} or more, or 'rooms' fewer"
         )
     most = 2 * 2 ** params["depth"] + params["distractors"]
     if most > MOST_THINGS:

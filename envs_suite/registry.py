@@ -54,7 +54,9 @@ class Param:
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, str):
-            return "a text" if self.free else "one of " + ", ".join(self.choices)
+            # A text that reads as a number is quoted, as it must be in a suite file.
+            words = (repr(c) if c.isdigit() else c for c in self.choices)
+            return "a text" if self.free else "one of " + ", ".join(words)
         kind = "an integer" if isinstance(self.default, int) else "a number"
         return f"{kind} from {self.low:g} to {self.high:g}"
 

@@ -11,8 +11,10 @@ import numpy as np
 from run_checks import refused, run_checks
 
 import envs_suite
+from envs_suite.catalogue_jax import GYMNAX
 from envs_suite.jumanji_envs import JumanjiVector
 from envs_suite.navix_envs import NavixVector
+from envs_suite.xland_rulesets import TILES
 
 Cell = tuple[int, int]
 LEFT, RIGHT, FORWARD, PICK_UP, _, TOGGLE, DONE = range(7)
@@ -136,6 +138,33 @@ def check_time_runs_out_as_in_minigrid() -> None:
     env.reset(seed=0)
     ends = [[bool(end[0]) for end in env.step(np.array([DONE]))[2:4]] for _ in range(4 * 8 * 8)]
     assert ends == [[False, False]] * (4 * 8 * 8 - 1) + [[False, True]]
+
+
+def check_horizons_are_reached() -> None:
+    """A declared horizon is the length of an episode that nothing ends earlier, not just some bound."""
+    for name in (*GYMNAX, "memory-chain"):
+        if name == "cartpole":  # ends where the pole falls
+            continue
+        env, steps, over = _single(f"gymnax-{name}"), 0, False
+        env.reset(seed=1)
+        while not over:
+            steps += 1
+            _, _, terminated, truncated, _ = env.step(np.zeros_like(env.action_space.sample()))
+            over = bool(terminated[0] or truncated[0])
+        assert steps == envs_suite.get(f"gymnax-{name}").horizon(), (name, steps)
+
+
+def check_levels_begin_on_the_floor() -> None:
+    """XLand: with the most things and the least room, all of them are there and the agent stands on no wall."""
+    for size, rooms in ((7, "1"), (7, "2"), (9, "4")):
+        params = {"size": size, "rooms": rooms, "depth": 2, "distractors": 8}
+        env = envs_suite.get("xland").make(params, num_envs=64).env
+        env.reset(seed=0)
+        state = env._state[0].state
+        tiles, at = np.asarray(state.grid)[..., 0], np.asarray(state.agent.position)
+        assert (tiles[np.arange(64), at[:, 0], at[:, 1]] == 1).all(), "not on the floor"
+        lie = np.isin(tiles, [shape for shape, _ in TILES]).sum(axis=(1, 2))
+        np.testing.assert_array_equal(lie, (env._task[2][..., 0] > 0).sum(axis=1))
 
 
 def check_mazes_can_be_solved() -> None:

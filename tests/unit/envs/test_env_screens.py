@@ -40,7 +40,7 @@ def test_a_missing_family_is_one_line(module: str) -> None:
         ("atari-pong", {"size": 0}, ["size", "16 to 160"]),
         ("atari-pong", {"sticky": 1.5}, ["sticky", "0 to 0.99"]),
         ("atari-pong", {"game": "breakout"}, ["game"]),
-        ("atari-multi-game", {"games": "five"}, ["games", "one of four, 26, 57"]),
+        ("atari-multi-game", {"games": 26}, ["games", "one of four, '26', '57'", "got 26"]),
         ("atari-multi-game", {"minimal_actions": True}, ["minimal_actions"]),
         ("retro", {"game": 3}, ["game", "a text"]),
         ("retro", {"frames": 0}, ["frames", "60 to"]),

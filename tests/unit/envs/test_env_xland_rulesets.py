@@ -118,7 +118,9 @@ def test_the_same_task_has_the_same_key() -> None:
         ({"size": 8}, ["size", "odd"]),
         ({"size": 2}, ["size", "7 to 25"]),
         ({"attempts": 0}, ["attempts", "1 to"]),
-        ({"rooms": "3"}, ["rooms", "1, 2, 4"]),
+        ({"rooms": "3"}, ["rooms", "'1', '2', '4'"]),
+        ({"rooms": 4}, ["rooms", "'4'", "got 4"]),
+        ({"rooms": "4", "size": 7}, ["4 rooms", "'size' = 7", "9 or more"]),
         ({"depth": 2, "distractors": 14}, ["depth", "distractors", "16 fit"]),
     ],
 )
