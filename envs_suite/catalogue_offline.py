@@ -52,10 +52,14 @@ def _offline(name: str) -> EnvSpec:
 
         env = gym.make(gym_id, disable_env_checker=True)
         if played and params["data"] in PLAYED:
-            episodes = play_episodes(env, gym_id, params["data"])
-        else:
-            episodes = read_episodes(data_file(params["data"]))
-        write_shard_of(episodes, env, folder, env_id)
+            write_shard_of(play_episodes(env, gym_id, params["data"]), env, folder, env_id)
+            return
+        file = data_file(params["data"], played)
+        episodes = read_episodes(file)
+        try:
+            write_shard_of(episodes, env, folder, env_id)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{file}: {error}") from error
 
     what = "a file of Minari or D4RL (path)"
     return EnvSpec(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 PLAYED = ("random", "skilled", "mixed")
 #: Episodes that are played, and the seed of the first one.
 EPISODES, FIRST_SEED = 100, 20240229
+#: Arrays of D4RL's format, one row a transition.
+_D4RL = ("observations", "actions", "rewards", "terminals")
+#: What every HDF5 file has at one of these places.
+_HDF5, _HDF5_AT = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)
 #: The file in the agent's format.
 SHARD = "offline.safetensors"
 
@@ -50,11 +54,17 @@ def data_file(data: str, played: bool = True) -> Path:
         played: whether episodes could be played instead, which the message then offers.
 
     Raises:
-        ConfigurationError: it is not there.
+        ConfigurationError: it is not there, or is no HDF5 file.
     """
     path = Path(data).expanduser()
     for found in (path, path / "data" / "main_data.hdf5", path / "main_data.hdf5"):
         if data and found.is_file():
+            with found.open("rb") as file:
+                head = file.read(_HDF5_AT[-1] + len(_HDF5))
+            if not any(head.startswith(_HDF5, place) for place in _HDF5_AT):
+                raise ConfigurationError(
+                    f"parameter 'data': {str(found)!r} is no HDF5 file; name one of D4RL, or a Minari data set"
+                )
             return found
     what = f"there is no data file {data!r} (looked in {path.absolute().parent})"
     ways = ["an HDF5 file of D4RL", "the folder or main_data.hdf5 of a Minari data set"]
@@ -77,7 +87,7 @@ def read_episodes(path: Path) -> list[Episode]:
             if "episode_0" in file:
                 groups = sorted((k for k in file if k.startswith("episode_")), key=lambda k: int(k[8:]))
                 episodes = [_minari_episode(file[name]) for name in groups]
-            elif {"observations", "actions", "rewards", "terminals"} <= file.keys():
+            elif set(_D4RL) <= file.keys():
                 episodes = list(
                     _d4rl_episodes({k: file[k][()] for k in file if isinstance(file[k], h5py.Dataset)})
                 )
@@ -106,9 +116,12 @@ def _minari_episode(group: Any) -> Episode:
 
 def _d4rl_episodes(arrays: dict[str, np.ndarray]) -> Iterator[Episode]:
     """D4RL has no last observation of an episode, unless it stores the next ones too."""
-    ends = np.asarray(arrays["terminals"], dtype=bool) | np.asarray(
-        arrays.get("timeouts", np.zeros(len(arrays["terminals"]))), dtype=bool
-    )
+    lengths = {k: len(arrays[k]) for k in (*_D4RL, "timeouts", "next_observations") if k in arrays}
+    if len(set(lengths.values())) > 1:
+        raise ValueError("arrays of different lengths: " + ", ".join(f"{k} {n}" for k, n in lengths.items()))
+    terminals = np.asarray(arrays["terminals"], dtype=bool).reshape(lengths["terminals"], -1).any(axis=1)
+    timeouts = np.asarray(arrays.get("timeouts", np.zeros(len(terminals))), dtype=bool)
+    ends = terminals | timeouts.reshape(len(terminals), -1).any(axis=1)
     following = arrays.get("next_observations")
     begin = 0
     for end in [*np.flatnonzero(ends).tolist(), len(ends) - 1]:
@@ -118,21 +131,22 @@ def _d4rl_episodes(arrays: dict[str, np.ndarray]) -> Iterator[Episode]:
         observations, last = arrays["observations"][begin:stop], stop
         if following is not None:
             observations = np.concatenate([observations, following[end : end + 1]])
-        elif arrays["terminals"][end]:
+        elif terminals[end]:
             # What a terminal state looks like plays no part in learning: nothing is expected of it.
             observations = np.concatenate([observations, observations[-1:]])
         else:
             last = end  # the last transition leads to an observation that is not stored
         chosen = slice(begin, last)
-        yield _episode(
-            observations, arrays["actions"][chosen], arrays["rewards"][chosen], arrays["terminals"][chosen]
-        )
+        yield _episode(observations, arrays["actions"][chosen], arrays["rewards"][chosen], terminals[chosen])
         begin = stop
 
 
 def _episode(observations: Any, actions: Any, rewards: Any, terminations: Any) -> Episode:
     observations, actions = np.asarray(observations), np.asarray(actions)
     rewards = np.asarray(rewards, dtype=np.float32).reshape(-1)
+    for what, array in (("observations", observations), ("actions", actions)):
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{what} are no numbers")
     if not len(observations) == len(actions) + 1 == len(rewards) + 1:
         raise ValueError(
             f"an episode of {len(observations)} observations, {len(actions)} actions and {len(rewards)} rewards"
@@ -197,7 +211,7 @@ def write_shard_of(episodes: list[Episode], env: gym.Env, folder: Path, name: st
     """One file of the agent's format with all episodes, in ``folder``.
 
     Raises:
-        ConfigurationError: observations or actions are not those of ``env``.
+        ConfigurationError: observations or actions are not those of ``env``, or a number is none.
     """
     from amago.storage import ActionFormat, Rows, write_shard
 
@@ -213,8 +227,23 @@ def write_shard_of(episodes: list[Episode], env: gym.Env, folder: Path, name: st
                 f"{name}: observations of shape {episode.observations.shape[1:]} and {actions.shape[1]} numbers an action "
                 f"are not those of {env.spec.id if env.spec else env} ({observed} and {width})"
             )
+        for what, numbers in (
+            ("observations", episode.observations),
+            ("actions", actions),
+            ("rewards", episode.rewards),
+        ):
+            if not np.isfinite(numbers).all():
+                raise ConfigurationError(
+                    f"{name}: {what} that are not finite numbers; leave such episodes out"
+                )
         if isinstance(acting, spaces.Discrete):
-            actions = actions.astype(np.int64) - int(acting.start)
+            chosen = actions.astype(np.int64) - int(acting.start)
+            if (chosen != actions - int(acting.start)).any() or chosen.min() < 0 or chosen.max() >= size:
+                raise ConfigurationError(
+                    f"{name}: actions from {actions.min():g} to {actions.max():g} are not all among the {size} of "
+                    f"{env.spec.id if env.spec else env}, whole numbers from {int(acting.start)}"
+                )
+            actions = chosen
         else:
             assert isinstance(acting, spaces.Box)
             low, high = acting.low.reshape(-1), acting.high.reshape(-1)

@@ -78,6 +78,12 @@ with h5py.File(work / "next.hdf5", "w") as f:
     f["next_observations"] = obs + 2
 a, b, c = read_episodes(work / "next.hdf5")
 assert [len(e.rewards) for e in (a, b, c)] == [3, 3, 4]
+with h5py.File(work / "columns.hdf5", "w") as f:
+    for k, v in arrays.items():
+        f[k] = v.reshape(len(v), -1)  # ends may come as columns, too
+    f["next_observations"] = obs + 2
+for one, other in zip(read_episodes(work / "columns.hdf5"), (a, b, c), strict=True):
+    assert one.rewards.tolist() == other.rewards.tolist() and one.terminated == other.terminated
 assert (b.observations[-1] == obs[5] + 2).all() and (a.observations[-1] == obs[2] + 2).all()
 """
 
@@ -85,6 +91,7 @@ BAD = """
 import sys
 from pathlib import Path
 import gymnasium as gym, h5py, numpy as np
+import envs_suite
 from amago.errors import ConfigurationError
 from envs_suite.offline_data import data_file, play_episodes, read_episodes, write_shard_of
 
@@ -113,6 +120,25 @@ with h5py.File(work / "empty.hdf5", "w") as f:
     for k in ("observations", "actions", "rewards", "terminals"):
         f[k] = np.zeros((0, 1))
 refused(lambda: read_episodes(work / "empty.hdf5"), "empty.hdf5")
+whole = dict(
+    observations=np.zeros((9, 4)), actions=np.zeros(9), rewards=np.ones(9), terminals=np.arange(9) == 8,
+    timeouts=np.zeros(9, bool),
+)
+
+def spoilt(name, **changed):
+    with h5py.File(work / name, "w") as f:
+        for k, v in (whole | changed).items():
+            f[k] = v
+    envs_suite.get("offline-cartpole").data({"data": str(work / name)}, work / ("shards-of-" + name))
+
+spoilt("whole.hdf5")
+refused(lambda: spoilt("short.hdf5", terminals=np.zeros(4, bool)), "short.hdf5", "different lengths", "terminals 4")
+refused(lambda: spoilt("words.hdf5", observations=np.full((9, 4), b"a")), "words.hdf5", "observations are no numbers")
+refused(lambda: spoilt("third.hdf5", actions=np.full(9, 2)), "third.hdf5", "among the 2 of CartPole-v1")
+refused(lambda: spoilt("minus.hdf5", actions=np.full(9, -1)), "minus.hdf5", "among the 2")
+refused(lambda: spoilt("half.hdf5", actions=np.full(9, 0.5)), "half.hdf5", "whole numbers")
+for key, shape in (("observations", (9, 4)), ("rewards", 9), ("actions", 9)):
+    refused(lambda: spoilt("nan.hdf5", **{key: np.full(shape, np.nan)}), "nan.hdf5", key, "not finite")
 episodes = play_episodes(gym.make("CartPole-v1"), "CartPole-v1", "random", 2)
 refused(lambda: write_shard_of(episodes, gym.make("Pendulum-v1"), work, "mine"), "mine", "Pendulum-v1")
 """

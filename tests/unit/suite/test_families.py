@@ -96,6 +96,8 @@ def test_a_missing_data_file_is_told_before_anything_starts(project: Path, tmp_p
     assert "skilled" not in absent, "nobody plays this one"
     assert "no data file is named" in said("offline-hopper", "''")
     assert "one of random, skilled, mixed" in said("offline-pendulum", "mixt")
+    (tmp_path / "notes.hdf5").write_text("not this")
+    assert "notes.hdf5' is no HDF5 file" in said("offline-hopper", str(tmp_path / "notes.hdf5"))
 
 
 def test_files_of_a_familys_package_are_asked_of_its_own_python(project: Path, tmp_path: Path) -> None:
