@@ -119,9 +119,8 @@ def _d4rl_episodes(arrays: dict[str, np.ndarray]) -> Iterator[Episode]:
     lengths = {k: len(arrays[k]) for k in (*_D4RL, "timeouts", "next_observations") if k in arrays}
     if len(set(lengths.values())) > 1:
         raise ValueError("arrays of different lengths: " + ", ".join(f"{k} {n}" for k, n in lengths.items()))
-    terminals = np.asarray(arrays["terminals"], dtype=bool).reshape(lengths["terminals"], -1).any(axis=1)
-    timeouts = np.asarray(arrays.get("timeouts", np.zeros(len(terminals))), dtype=bool)
-    ends = terminals | timeouts.reshape(len(terminals), -1).any(axis=1)
+    terminals = _flags(arrays["terminals"])
+    ends = terminals | _flags(arrays["timeouts"]) if "timeouts" in arrays else terminals
     following = arrays.get("next_observations")
     begin = 0
     for end in [*np.flatnonzero(ends).tolist(), len(ends) - 1]:
@@ -139,6 +138,11 @@ def _d4rl_episodes(arrays: dict[str, np.ndarray]) -> Iterator[Episode]:
         chosen = slice(begin, last)
         yield _episode(observations, arrays["actions"][chosen], arrays["rewards"][chosen], terminals[chosen])
         begin = stop
+
+
+def _flags(array: np.ndarray) -> np.ndarray:
+    """(N,) bool of an array (N,) or (N, 1)."""
+    return np.asarray(array, dtype=bool).reshape(-1)
 
 
 def _episode(observations: Any, actions: Any, rewards: Any, terminations: Any) -> Episode:
