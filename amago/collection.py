@@ -93,7 +93,8 @@ class Collector:
         name = f"{x.epoch:08d}"
         if between:
             index = 0
-            while (Path(folder) / f"{name}-{index:04d}.safetensors").exists():
+            # A dataset may add to the name: another process's, a trajectory's number.
+            while any(Path(folder).glob(f"{name}-{index:04d}*")):
                 index += 1
             name = f"{name}-{index:04d}"
         x.dataset.add(name, trajectories, names, x.action_format)

@@ -10,6 +10,7 @@ exactly, and a trajectory that was collected after the checkpoint cannot slip in
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -28,6 +29,8 @@ from amago.hindsight import FrozenTraj, NoOpRelabeler
 from amago.loading import PADDED_SAMPLING, Batch, RLData, RLDataset, rows_to_rldata
 from amago.npz_import import converted_npz
 from amago.storage import ActionFormat, Rows, Shard, write_shard
+
+logger = logging.getLogger(__name__)
 
 SUFFIX = ".safetensors"
 
@@ -120,26 +123,38 @@ class DiskTrajDataset(RLDataset):
         assert self.action_format is not None
         converted = converted_npz(self.protected_folder, self.folder / "converted", self.action_format)
         self._protected = self._scan(self.protected_folder) + [_Held(Shard(p), p.name, "") for p in converted]
-        # A run that goes on takes what its checkpoint names; what lies beside may be torn.
-        goes_on = self._role != "learn" and getattr(experiment, "resume", "never") == "auto"
+        # A run that goes on takes what its checkpoint names; what lies beside may be torn. Data that it may
+        # not edit are not of its making.
+        resumes = getattr(experiment, "resume", "never") == "auto"
+        goes_on = self._role != "learn" and resumes and self.has_edit_rights
         if self._role != "collect" and not goes_on:
             self._fifo = self._scan(self.fifo_folder)
             self._known = {h.name for h in self._fifo}
+        if unread := len(list(self.fifo_folder.glob("*.npz"))):
+            logger.warning(
+                "%s: %d .npz files are not read from here; move them to %s to learn from them",
+                self.fifo_folder, unread, self.protected_folder,
+            )  # fmt: skip
         self._index()
 
     @staticmethod
     def _scan(folder: Path) -> list[_Held]:
-        return [_Held(Shard(p), p.name, sha256(p)) for p in sorted(folder.glob("*" + SUFFIX))]
+        return [_Held(Shard(p), p.name, "") for p in sorted(folder.glob("*" + SUFFIX))]
 
     def on_end_of_collection(self, experiment: Any) -> dict[str, Any]:
         evicted = self._evict()
         return {"Trajectory Files Saved": len(self), "Trajectory Files Deleted": evicted}
 
-    def delete(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.fifo_folder.mkdir(parents=True)
-        self.protected_folder.mkdir()
-        self._fifo, self._protected = [], []
+    def delete(self, delete_protected: bool = False) -> None:
+        for path in self.fifo_folder.glob("*" + SUFFIX):
+            path.unlink(missing_ok=True)  # processes that train together all do this
+        if delete_protected:
+            shutil.rmtree(self.protected_folder, ignore_errors=True)
+            shutil.rmtree(self.folder / "converted", ignore_errors=True)
+            self.protected_folder.mkdir(exist_ok=True)
+            self._protected = []
+        self._fifo = []
+        self._known, self._durable, self._verified = set(), set(), set()  # names may come again
         self._index()
 
     # -- growing ------------------------------------------------------------------------------
@@ -264,7 +279,7 @@ class DiskTrajDataset(RLDataset):
     # -- exact resume -------------------------------------------------------------------------
 
     def begin_anew(self) -> None:
-        if self._role in ("alone", "parallel"):
+        if self._role in ("alone", "parallel") and self.has_edit_rights:
             self.load_state_dict({"fifo": []})
 
     def make_durable(self, state: dict[str, Any]) -> None:
@@ -275,12 +290,9 @@ class DiskTrajDataset(RLDataset):
         fsync_folder(self.fifo_folder)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "fifo": [
-                {"file": h.name, "sha256": h.digest or sha256(h.shard.path), "skip": h.skip}
-                for h in self._fifo
-            ]
-        }
+        for h in self._fifo:
+            h.digest = h.digest or sha256(h.shard.path)
+        return {"fifo": [{"file": h.name, "sha256": h.digest, "skip": h.skip} for h in self._fifo]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         held = self._named(state)
@@ -292,7 +304,7 @@ class DiskTrajDataset(RLDataset):
             # may belong to an older checkpoint that is still kept. What collectors brought is real.
             if self._role == "learn":
                 self._known |= {path.name} if path.name < oldest else set()
-            elif path.name > newest:
+            elif path.name > newest and self.has_edit_rights:
                 path.unlink(missing_ok=True)
             else:
                 self._known.add(path.name)
@@ -326,10 +338,12 @@ class DiskTrajDataset(RLDataset):
         return held
 
     def release(self, kept_states: list[dict[str, Any]]) -> None:
+        if not self.has_edit_rights:
+            return
         needed = {h.name for h in self._fifo}
         for state in kept_states:
             needed.update(entry["file"] for entry in state["fifo"])
-        for path in self.fifo_folder.iterdir():
+        for path in (*self.fifo_folder.glob("*" + SUFFIX), *self.fifo_folder.glob(".*.tmp")):
             # Others may be writing, or have written what is not taken in yet.
             if path.name not in needed and (self._role == "alone" or path.name in self._known):
                 path.unlink(missing_ok=True)

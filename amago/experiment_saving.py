@@ -144,8 +144,18 @@ class ExperimentSaving(ExperimentParts):
         if path.exists():
             self.load_policy(path)
 
-    def delete_buffer_from_disk(self) -> None:
-        """Delete the dataset's trajectories (needs ``has_dset_edit_rights``)."""
+    def delete_buffer_from_disk(self, delete_protected: bool = False) -> None:
+        """Delete the dataset's trajectories (needs ``has_dset_edit_rights``).
+
+        Args:
+            delete_protected: also those that are never evicted.
+
+        Raises:
+            ConfigurationError: this run may not edit the dataset.
+        """
         if not self.has_dset_edit_rights:
             raise ConfigurationError("delete_buffer_from_disk needs Experiment.has_dset_edit_rights=True")
-        self.dataset.delete()
+        if delete_protected:
+            self.dataset.delete(delete_protected=True)
+        else:
+            self.dataset.delete()  # a user's own may take no argument

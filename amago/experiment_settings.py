@@ -102,7 +102,8 @@ class ExperimentSettings:
     """Vary ``traj_save_len`` so that cuts fall everywhere."""
 
     save_trajs_as: str
-    """``npz`` (arrays; a pickle is refused)."""
+    """``npz`` or ``npz-compressed``, as AMAGO's scripts say, and without effect here: trajectories are stored
+    as safetensors, many in a file (`amago.storage`). ``traj``, a pickle, is refused."""
 
     padded_sampling: str
     """``none``, ``left``, ``right`` or ``both``; see `amago.loading.slice_bounds`."""
@@ -163,7 +164,9 @@ class ExperimentSettings:
     """Of every random stream; drawn and recorded when not given."""
 
     resume: str
-    """``auto`` goes on from the newest whole checkpoint of this run, ``never`` starts anew."""
+    """``auto`` goes on from the newest whole checkpoint of this run; without one it starts anew, and removes
+    what is in the dataset's ``fifo`` as left by an earlier attempt (where it has edit rights). ``never``
+    starts anew, beside what is there."""
 
     keep_last_checkpoints: int | None
     """Newest checkpoints that stay on disk; ``None`` keeps all."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from amago.errors import ConfigurationError
+from amago.files import make_folder
 from amago.storage import ActionFormat, Rows, write_shard
 
 PADDED_SAMPLING = ("none", "left", "right", "both")
@@ -198,6 +199,9 @@ class RLDataset(ABC):
     reproducible and resumable with it too.
     """
 
+    #: what `share_as` called this process
+    _process = ""
+
     def __init__(self, dset_name: str | None = None) -> None:
         self.dset_name = dset_name
         self.has_edit_rights = False
@@ -245,7 +249,7 @@ class RLDataset(ABC):
                 the same, in step).
             name: of this process, unlike any other's; part of the names of what it stores.
         """
-        return None
+        self._process = name
 
     def add(self, name: str, trajectories: list[Rows], env_names: list[str], actions: ActionFormat) -> None:
         """Store one collection's trajectories in ``save_new_trajs_to``, each as a file whose name begins with ``name``.
@@ -253,12 +257,14 @@ class RLDataset(ABC):
         `amago.loading.load_traj_from_disk` reads them.
         """
         if self.save_new_trajs_to is not None:
+            make_folder(Path(self.save_new_trajs_to))
+            own = f"{name}-{self._process}" if self._process else name
             for i, (trajectory, env_name) in enumerate(zip(trajectories, env_names, strict=True)):
-                path = Path(self.save_new_trajs_to) / f"{name}-{i:05d}.safetensors"
+                path = Path(self.save_new_trajs_to) / f"{own}-{i:05d}.safetensors"
                 write_shard(path, [trajectory], [env_name], actions)
 
-    def delete(self) -> None:
-        """Delete the stored trajectories."""
+    def delete(self, delete_protected: bool = False) -> None:
+        """Delete the stored trajectories, also those that are kept for ever if ``delete_protected``."""
         raise NotImplementedError(f"{type(self).__name__} does not delete")
 
     def configure_from_experiment(self, experiment: Any) -> None:
@@ -325,7 +331,7 @@ class DoNothingDataset(RLDataset):
             "DoNothingDataset has no trajectories; give the Experiment a DiskTrajDataset"
         )
 
-    def delete(self) -> None:
+    def delete(self, delete_protected: bool = False) -> None:
         return None
 
 

@@ -156,10 +156,12 @@ class MixtureOfDatasets(RLDataset):
         if saving is not None:
             saving.add(name, trajectories, env_names, actions)
 
-    def delete(self) -> None:
+    def delete(self, delete_protected: bool = False) -> None:
         """Delete what the dataset that stores new trajectories has; the others are only read."""
         saving = self._saving()
-        if saving is not None:
+        if saving is not None and delete_protected:
+            saving.delete(delete_protected=True)
+        elif saving is not None:
             saving.delete()
 
     # -- sampling -----------------------------------------------------------------------------
