@@ -17,6 +17,12 @@ def _check_cheetah(params: Params) -> None:
             "environment 'half-cheetah-velocity': parameter 'min_velocity' must be below 'max_velocity' "
             f"({params['max_velocity']:g}), got {params['min_velocity']:g}"
         )
+    from envs_suite.half_cheetah import check_range
+
+    try:
+        check_range(params["min_velocity"], params["max_velocity"])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"environment 'half-cheetah-velocity': {error}") from error
 
 
 def _make_cheetah(params: dict[str, Any], num_envs: int, split: Split) -> Any:

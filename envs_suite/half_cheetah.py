@@ -53,6 +53,26 @@ def _eval_cells(first: int, last: int) -> tuple[int, ...]:
     return tuple(cell for cell in range(first, last) if _is_eval_cell(cell))
 
 
+def check_range(low: float, high: float) -> None:
+    """See that both splits have targets in [low, high).
+
+    Raises:
+        ConfigurationError: one has none.
+    """
+    cells = range(int(np.floor(low / _CELL)), int(np.ceil(high / _CELL)))
+    trained = any(not _is_eval_cell(cell) for cell in cells)
+    if not trained or not _eval_whole_cells(low, high):
+        raise ConfigurationError(
+            f"HalfCheetahVelocity: no target velocity from {low:g} to {high:g} m/s belongs to "
+            f"{'evaluation' if trained else 'training'} (one in five cells of {_CELL} m/s is evaluation's); widen the range"
+        )
+
+
+def _eval_whole_cells(low: float, high: float) -> tuple[int, ...]:
+    """The cells of evaluation that lie within [low, high) as a whole."""
+    return _eval_cells(int(np.ceil(low / _CELL)), int(np.floor(high / _CELL)))
+
+
 def draw_velocity(
     rng: np.random.Generator, low: float, high: float, split: str, task_index: int | None
 ) -> float:
@@ -62,11 +82,9 @@ def draw_velocity(
         return draw_until(
             lambda: float(rng.uniform(low, high)), lambda v: is_eval_velocity(v) == wanted, "target velocity"
         )
-    cells = _eval_cells(int(np.ceil(low / _CELL)), int(np.floor(high / _CELL)))
+    cells = _eval_whole_cells(low, high)
     if not cells:
-        raise ConfigurationError(
-            f"no target velocity from {low} to {high} belongs to evaluation; widen the range"
-        )
+        check_range(low, high)  # raises, and says why
     # Multiples of the golden ratio spread evenly over the cells, however many tasks there are.
     cell = cells[int((task_index * _GOLDEN) % 1.0 * len(cells))]
     return (cell + rng.uniform(0.05, 0.95)) * _CELL
@@ -93,6 +111,7 @@ class _Cheetah:
             )
         if steps < 1:
             raise ConfigurationError(f"HalfCheetahVelocity.steps must be at least 1, got {steps}")
+        check_range(low, high)
         need("mujoco", "half-cheetah-velocity")
         from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
@@ -151,7 +170,7 @@ class HalfCheetahV4_MetaVelocity(gym.Env):
         split: "train" or "eval": which targets are used.
 
     Raises:
-        ConfigurationError: an empty range, no step, or mujoco is not installed.
+        ConfigurationError: a range without targets, no step, or mujoco is not installed.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]

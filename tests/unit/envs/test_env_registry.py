@@ -129,6 +129,8 @@ def test_made_as_declared(env_id: str) -> None:
         ("maze-runner", {"min_goals": 4}, ["min_goals", "max_goals"]),
         ("symbolic-alchemy", {"trials": 0}, ["trials", "1 to"]),
         ("half-cheetah-velocity", {"min_velocity": 3.0}, ["min_velocity", "max_velocity"]),
+        ("half-cheetah-velocity", {"min_velocity": 1.0, "max_velocity": 1.009}, ["evaluation", "widen"]),
+        ("half-cheetah-velocity", {"min_velocity": 0.1, "max_velocity": 0.13}, ["training", "widen"]),
         ("minigrid-memory-s13", {"attempts": 0}, ["attempts", "1 to"]),
         ("babyai", {"tasks": "huge"}, ["tasks", "one of all, small"]),
         ("multidomain-popgym", {"attempts": True}, ["attempts", "integer"]),
