@@ -157,7 +157,7 @@ class Collector:
             rollout.cut_trajectories()
             trajectories, names = recorder.take()
             save_trajs_to.mkdir(parents=True, exist_ok=True)
-            write_shard(save_trajs_to / "test.safetensors", trajectories, names, x.action_format)
+            write_shard(save_trajs_to / "test.safetensors", trajectories, names, actors.action_format)
         return episodes
 
     def interact(

@@ -64,7 +64,7 @@ class ExperimentParts(ExperimentSettings):
         self.train_envs = self._make_actors(self.make_train_env)
         self.val_envs = self._make_actors(self.make_val_env)
         explore = self.exploration_wrapper_type
-        self.action_format = ActionFormat(self.train_envs.discrete, self.train_envs.action_size)
+        self.action_format = self.train_envs.action_format
         self.collector = Collector(
             self, self.train_envs, explore(self.train_envs) if explore is not None else None, self.val_envs
         )

@@ -47,12 +47,13 @@ class Recorder:
         self._save_length = save_length
         self._limits = np.array([save_length() for _ in range(n)])
         self._rows = np.zeros(n, np.int64)
-        width = 1 if actors.discrete else actors.action_size
+        kept = actors.action_format
+        width = 1 if kept.discrete else kept.size
         self._specs: dict[str, tuple[tuple[int, ...], Any]] = {
             f"obs.{k}": (tuple(s.shape or ()), s.dtype) for k, s in actors.observation_space.spaces.items()
         }
         self._specs |= {
-            "actions": ((width,), np.int32 if actors.discrete else np.float32),
+            "actions": ((width,), np.int32 if kept.discrete else np.float32),
             "rewards": ((), np.float32),
             "dones": ((), np.bool_),
             "time_idxs": ((), np.int64),
@@ -212,10 +213,12 @@ class Rollout:
         self._time += 1
         self._returns += step.rewards
         self._rl2s[:, 0] = step.rewards
-        self._rl2s[:, 1:] = self.actors.make_action_rep(actions)
+        shown = self.actors.make_action_rep(actions)
+        self._rl2s[:, 1:] = shown
         self._obs = step.obs
         if self.recorder is not None:
-            self.recorder.add(step, actions, self._time, self._names)
+            kept = shown if self.actors.makes_own_action_rep else actions
+            self.recorder.add(step, kept, self._time, self._names)
         for name, (values, mask) in step.metrics.items():
             for i in np.flatnonzero(mask):
                 self._metrics[i][name] = float(values[i])

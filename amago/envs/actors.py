@@ -24,6 +24,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from amago.envs.amago_env import AMAGOEnv, logged_metrics
 from amago.envs.spaces import action_size
 from amago.errors import ConfigurationError, EnvironmentFailure
+from amago.storage import ActionFormat
 
 MakeEnv = Callable[[], AMAGOEnv]
 ObsDict = dict[str, np.ndarray]
@@ -59,6 +60,13 @@ class Actors(ABC):
     action_space: Any
     action_size: int
     takes_task_index: bool = False
+    #: whether the environments show actions in a form of their own, which is then also what replay keeps
+    makes_own_action_rep: bool = False
+
+    @property
+    def action_format(self) -> ActionFormat:
+        """What the replay keeps of an action."""
+        return ActionFormat(self.discrete and not self.makes_own_action_rep, self.action_size)
 
     @property
     def discrete(self) -> bool:
@@ -94,7 +102,7 @@ class Actors(ABC):
 
     @abstractmethod
     def make_action_rep(self, actions: np.ndarray) -> np.ndarray:
-        """(N, action_size) float32: how the policy sees its previous actions."""
+        """(N, action_size) float32: how the policy sees its previous actions, those of the last step."""
 
     @abstractmethod
     def render(self) -> Any:
@@ -114,6 +122,7 @@ class VectorActors(Actors):
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.action_size = env.action_size
         self.takes_task_index = env.takes_task_index
+        self.makes_own_action_rep = env.makes_own_action_rep
         self._resets_itself = env.autoreset is AutoresetMode.SAME_STEP
         self._obs: ObsDict | None = None
 
@@ -168,6 +177,7 @@ class SyncActors(Actors):
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.action_size = first.action_size
         self.takes_task_index = all(e.takes_task_index for e in envs)
+        self.makes_own_action_rep = any(e.makes_own_action_rep for e in envs)
         self._obs = {
             k: np.zeros((len(envs), *s.shape), s.dtype) for k, s in self.observation_space.spaces.items()
         }
@@ -216,11 +226,20 @@ class SyncActors(Actors):
             env.close()
 
 
-class _Unbatched(gym.Env):
-    """One `AMAGOEnv` in the single-environment form that gymnasium's workers expect."""
+#: `info` key under which workers send their actions' own form.
+_ACTION_REP = "amago_action_rep"
 
-    def __init__(self, make_env: MakeEnv) -> None:
-        self.env = _amago_env(make_env())
+
+class _Unbatched(gym.Env):
+    """One `AMAGOEnv` in the single-environment form that gymnasium's workers expect.
+
+    Args:
+        make_env: builds it.
+        index: which of the actors it is.
+    """
+
+    def __init__(self, make_env: MakeEnv, index: int) -> None:
+        self.env, self.index = _amago_env(make_env()), index
         if self.env.batched_envs != 1:
             raise ConfigurationError("env_mode='async' needs environments of one actor each")
         self.observation_space = self.env.observation_space
@@ -230,16 +249,27 @@ class _Unbatched(gym.Env):
     def takes_task_index(self) -> bool:
         return self.env.takes_task_index
 
+    @property
+    def makes_own_action_rep(self) -> bool:
+        return self.env.makes_own_action_rep
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[ObsDict, dict]:
         super().reset(seed=seed)
+        if options is not None and "task_index" in options:  # all workers get the same options
+            options = options | {"task_index": int(options["task_index"][self.index])}
         obs, _ = self.env.reset(seed=seed, options=options)
         return {k: v[0] for k, v in obs.items()}, {"amago_env_name": self.env.env_names[0]}
 
     def step(self, action: Any) -> tuple[ObsDict, float, bool, bool, dict]:
-        obs, reward, terminated, truncated, info = self.env.step(np.atleast_1d(np.asarray(action))[None])
-        logged = {f"AMAGO_LOG_METRIC {k}": float(v[0]) for k, (v, _) in logged_metrics(info, 1).items()}
+        own = np.atleast_1d(np.asarray(action))[None]
+        obs, reward, terminated, truncated, info = self.env.step(own)
+        logged: dict[str, Any] = {
+            f"AMAGO_LOG_METRIC {k}": float(v[0]) for k, (v, _) in logged_metrics(info, 1).items()
+        }
+        if self.makes_own_action_rep:
+            logged[_ACTION_REP] = np.asarray(self.env.make_action_rep(own), np.float32)[0]
         return (
             {k: v[0] for k, v in obs.items()},
             float(reward[0]),
@@ -261,20 +291,21 @@ class AsyncActors(Actors):
     def __init__(
         self, make_envs: list[MakeEnv], context: str | None, timeout: float = WORKER_TIMEOUT
     ) -> None:
-        def worker(make_env: MakeEnv) -> Callable[[], gym.Env]:
-            return lambda: _Unbatched(make_env)
+        def worker(make_env: MakeEnv, index: int) -> Callable[[], gym.Env]:
+            return lambda: _Unbatched(make_env, index)
 
         self.timeout = timeout
         self._closed = False
         try:
             with _killing_new_workers_after(timeout):
                 self.envs = AsyncVectorEnv(
-                    [worker(m) for m in make_envs],
+                    [worker(m, i) for i, m in enumerate(make_envs)],
                     context=context,
                     copy=False,
                     autoreset_mode=AutoresetMode.DISABLED,
                 )
                 self.takes_task_index = all(self.envs.get_attr("takes_task_index"))
+                self.makes_own_action_rep = any(self.envs.get_attr("makes_own_action_rep"))
         except (EOFError, OSError) as error:
             raise EnvironmentFailure(
                 f"an environment worker died or did not start within {timeout:g} s (Experiment.worker_timeout); "
@@ -286,6 +317,7 @@ class AsyncActors(Actors):
         self.observation_space, self.action_space = single, self.envs.single_action_space
         self.action_size = action_size(self.action_space)
         self._names = ["" for _ in make_envs]
+        self._action_reps: np.ndarray | None = None
 
     @property
     def env_names(self) -> list[str]:
@@ -294,15 +326,11 @@ class AsyncActors(Actors):
     def reset(
         self, mask: np.ndarray, seeds: list[int | None], task_index: np.ndarray | None = None
     ) -> ObsDict:
-        # A mask of its own for each worker is gymnasium's; the task differs by worker, which its
-        # options cannot express, so fixed tasks are offered by sync and vectorised actors only.
+        options: dict[str, Any] = {} if mask.all() else {"reset_mask": mask.copy()}
         if task_index is not None and self.takes_task_index:
-            raise ConfigurationError(
-                "fixed evaluation tasks need env_mode 'sync' or 'vectorized', not 'async'"
-            )
-        options = None if mask.all() else {"reset_mask": mask.copy()}
+            options["task_index"] = [int(i) for i in task_index]
         try:
-            self.envs.reset_async(seed=list(seeds), options=options)
+            self.envs.reset_async(seed=list(seeds), options=options or None)
             obs, info = self.envs.reset_wait(timeout=self.timeout)
         except Exception as error:  # a worker's own errors come through as they are
             raise self._failure("reset", error) from error
@@ -318,6 +346,7 @@ class AsyncActors(Actors):
         except Exception as error:
             raise self._failure("step", error) from error
         n = self.batched_envs
+        self._action_reps = info.get(_ACTION_REP)
         return Step(dict(obs), rewards.astype(np.float32), terminated, truncated, logged_metrics(info, n))
 
     def _failure(self, call: str, error: Exception) -> EnvironmentFailure:
@@ -342,6 +371,8 @@ class AsyncActors(Actors):
         return EnvironmentFailure(f"an environment worker failed in {call}: {type(error).__name__}: {said}")
 
     def make_action_rep(self, actions: np.ndarray) -> np.ndarray:
+        if self._action_reps is not None:
+            return self._action_reps
         if not self.discrete:
             return actions.astype(np.float32)
         rep = np.zeros((len(actions), self.action_size), np.float32)

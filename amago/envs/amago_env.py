@@ -107,6 +107,11 @@ class AMAGOEnv(gym.Env):
         """Whether ``reset`` understands ``options["task_index"]`` (fixed evaluation tasks)."""
         return bool(getattr(self.unwrapped, "takes_task_index", False))
 
+    @property
+    def makes_own_action_rep(self) -> bool:
+        """Whether a subclass shows (and stores) actions in a form of its own."""
+        return type(self).make_action_rep is not AMAGOEnv.make_action_rep
+
     def _autoreset_mode(self) -> AutoresetMode:
         mode = self.metadata.get("autoreset_mode")
         if mode is None:
@@ -133,7 +138,7 @@ class AMAGOEnv(gym.Env):
         return self.env.step(action)
 
     def make_action_rep(self, action: np.ndarray) -> np.ndarray:
-        """How an action is shown to the policy at the next step.
+        """How an action is shown to the policy at the next step, and kept in the replay.
 
         Args:
             action: (N, 1) integers when discrete, else (N, A).

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import gin
+import numpy as np
 import pytest
 import torch
 
 from amago import Experiment
+from amago.envs import AMAGOEnv
+from amago.envs.builtin.tmaze import TMazeAltPassive
+from amago.envs.builtin.toy_gym import MetaFrozenLake
 from amago.loading import RLData, RLDataset
+from envs_suite.tmaze import TMazeVector
 from tests.unit.core.small_run import configure, experiment
 
 
@@ -90,3 +95,54 @@ def test_the_rates_of_an_optimiser_of_your_own_are_kept(tmp_path: Path) -> None:
 
     assert rates(1) == pytest.approx([0.04, 0.01])  # 4 of 8 steps
     assert rates(4) == pytest.approx([0.08, 0.02])
+
+
+class Doubled(AMAGOEnv):
+    """Shows the action that was taken twice as large as a one-hot vector does."""
+
+    def make_action_rep(self, action: np.ndarray) -> np.ndarray:
+        return 2.0 * super().make_action_rep(action)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async", "vectorized"])
+def test_actions_in_a_form_of_your_own_are_what_the_policy_sees_and_learns_from(
+    tmp_path: Path, mode: str
+) -> None:
+    """`AMAGOEnv.make_action_rep`: rollouts, replay and batches agree, in every environment mode."""
+    if mode == "vectorized":
+        make: Any = lambda: Doubled(TMazeVector(2, corridor_length=5), batched_envs=2)  # noqa: E731
+    else:
+        make = lambda: Doubled(TMazeAltPassive(corridor_length=5))  # noqa: E731
+    run = experiment(
+        tmp_path, make_train_env=make, make_val_env=make, env_mode=mode, parallel_actors=2, start=False
+    )
+    run.exploration_wrapper_type = None
+    run.start()
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    act = run.policy.get_actions
+
+    def watched(**given: Any) -> Any:
+        seen.append((given["rl2s"][:, 0, 1:].clone(), given["time_idxs"][:, 0, 0] > 0))
+        return act(**given)
+
+    run.policy.get_actions = watched
+    run.collect_new_training_data()
+    run.close()
+    assert len(seen) == 8 and all(torch.equal(shown.sum(1), 2.0 * later) for shown, later in seen)
+    batch = run.dataset.sample_batch(np.random.default_rng(0), 8, 6, "none")
+    assert (batch.actions[batch.mask[..., 0]].sum(-1) == 2.0).all()
+    assert torch.equal(batch.rl2s[:, 1:, 1:], batch.actions)
+
+
+def test_the_test_after_training_in_amagos_default_mode(tmp_path: Path) -> None:
+    """`env_mode="async"`: environments with fixed tasks for tests get each actor's own, as in other modes."""
+    make = lambda: AMAGOEnv(MetaFrozenLake(3, k_episodes=2), "lake")  # noqa: E731
+    found = {}
+    for mode in ("async", "sync"):
+        run = experiment(
+            tmp_path / mode, make_train_env=make, make_val_env=make, env_mode=mode, parallel_actors=3
+        )
+        assert run.train_envs.takes_task_index
+        found[mode] = run.evaluate_test(make, episodes_per_actor=2, seed=4, greedy=True).episodes
+        run.close()
+    assert found["async"] == found["sync"] and len(found["sync"]) == 6
