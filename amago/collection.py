@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from amago.envs.actors import Actors
 from amago.envs.exploration import ExplorationWrapper
+from amago.errors import EnvironmentFailure
 from amago.loading import Batch
 from amago.rollout import Episode, Recorder, Rollout
 from amago.seeding import SeedTree
@@ -19,7 +20,7 @@ from amago.storage import write_shard
 if TYPE_CHECKING:
     from amago.experiment_parts import ExperimentParts
 
-#: Steps without a finished episode after which a test of whole episodes gives up.
+#: Steps of each actor after which a test of whole episodes is given up: they do not end.
 MAX_TEST_STEPS = 10_000_000
 
 
@@ -119,7 +120,7 @@ class Collector:
     def test(
         self,
         actors: Actors,
-        timesteps: int,
+        timesteps: int | None,
         episodes_per_actor: int | None,
         tree: SeedTree,
         sample: bool,
@@ -142,7 +143,7 @@ class Collector:
         )
         episodes: list[Episode] = []
         done = [0] * n
-        for _ in range(MAX_TEST_STEPS if episodes_per_actor else timesteps):
+        for _ in range(MAX_TEST_STEPS if timesteps is None else timesteps):
             for episode in rollout.step(x.policy, sample):
                 # An actor that is done keeps stepping beside the others; its further episodes
                 # would favour short ones and do not count.
@@ -153,6 +154,13 @@ class Collector:
                 actors.render()
             if episodes_per_actor is not None and min(done) >= episodes_per_actor:
                 break
+        else:
+            if timesteps is None:
+                raise EnvironmentFailure(
+                    f"{actors.env_names[done.index(min(done))]}: {MAX_TEST_STEPS:,} steps brought {min(done)} of "
+                    f"{episodes_per_actor} episodes of an actor to their end; give its episodes a time limit, or pass "
+                    "timesteps to evaluate_test"
+                )
         if save_trajs_to is not None and recorder is not None:
             rollout.cut_trajectories()
             trajectories, names = recorder.take()

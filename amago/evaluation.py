@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from amago.errors import ConfigurationError
 from amago.rollout import Episode
 
 
@@ -22,6 +23,31 @@ class EvaluationResult(dict[str, Any]):
     def __init__(self, metrics: dict[str, Any], episodes: list[dict[str, Any]]) -> None:
         super().__init__(metrics)
         self.episodes = episodes
+
+
+def check_counts(
+    timesteps: int | None, episodes: int | None, episodes_per_actor: int | None, default_timesteps: int
+) -> None:
+    """Refuse a test's length that is none.
+
+    Args:
+        timesteps, episodes, episodes_per_actor: see ``Experiment.evaluate_test``.
+        default_timesteps: steps when none of them is given.
+
+    Raises:
+        ConfigurationError: no steps or episodes, or two numbers of episodes.
+    """
+    given = {"timesteps": timesteps, "episodes": episodes, "episodes_per_actor": episodes_per_actor}
+    for name, count in given.items():
+        if count is not None and count < 1:
+            raise ConfigurationError(f"evaluate_test's {name} is {count}; pass at least 1")
+    if episodes is not None and episodes_per_actor is not None:
+        raise ConfigurationError("evaluate_test takes episodes (in all) or episodes_per_actor, not both")
+    if default_timesteps < 1 and all(count is None for count in given.values()):
+        raise ConfigurationError(
+            "evaluate_test would act for 0 steps (Experiment.val_timesteps_per_epoch is what it does when no "
+            "count is given); pass timesteps, episodes or episodes_per_actor"
+        )
 
 
 def episode_rows(episodes: Iterable[Episode]) -> list[dict[str, Any]]:

@@ -18,11 +18,12 @@ from amago.checkpoints import CheckpointStore, Position
 from amago.determinism import set_deterministic
 from amago.envs.actors import WORKER_TIMEOUT, Actors
 from amago.envs.exploration import EpsilonGreedy, ExplorationWrapper
-from amago.errors import CheckpointError, ConfigurationError
+from amago.errors import CheckpointError
 from amago.evaluation import (
     EvaluationResult,
     ReturnHistory,
     SpecialMetricHistory,
+    check_counts,
     episode_rows,
     histories,
     mean_metric,
@@ -374,9 +375,10 @@ class Experiment(ExperimentSaving):
 
         Args:
             make_test_env: builds a test environment (see ``make_train_env``).
-            timesteps: steps of each actor; with no count given, the validation's.
+            timesteps: steps of each actor; with no count given, the validation's. With a number of
+                episodes: at most so many steps.
             render: show the first environment.
-            save_trajs_to: folder for the trajectories.
+            save_trajs_to: folder for the trajectories, which go to ``test.safetensors`` there.
             episodes: episodes in all, shared equally among the actors (rounded up).
             episodes_per_actor: whole episodes of each actor: every actor counts alike, so short
                 episodes are not over-represented.
@@ -385,20 +387,21 @@ class Experiment(ExperimentSaving):
 
         Returns:
             Metrics by name; ``.episodes`` has one row for each episode.
+
+        Raises:
+            ConfigurationError: nothing to do, or two different numbers of episodes.
+            EnvironmentFailure: an environment broke, or its episodes do not end.
         """
+        check_counts(timesteps, episodes, episodes_per_actor, self.val_timesteps_per_epoch)
         if episodes is not None:
             episodes_per_actor = -(-episodes // self.parallel_actors)
-        steps = self.val_timesteps_per_epoch if timesteps is None else timesteps
-        if episodes_per_actor is None and steps < 1:
-            raise ConfigurationError(
-                "evaluate_test would act for 0 steps (Experiment.val_timesteps_per_epoch is what it does when no "
-                "count is given); pass timesteps, episodes or episodes_per_actor"
-            )
+        elif timesteps is None and episodes_per_actor is None:
+            timesteps = self.val_timesteps_per_epoch
         actors = self._make_actors(make_test_env)
         try:
             found = self.collector.test(
                 actors,
-                timesteps=steps,
+                timesteps=timesteps,
                 episodes_per_actor=episodes_per_actor,
                 tree=self.seeds if seed is None else SeedTree(seed),
                 sample=self.sample_actions_val if greedy is None else not greedy,

@@ -13,7 +13,7 @@ import torch
 
 from amago import Experiment
 from amago.envs.amago_env import AMAGOEnv
-from amago.errors import ConfigurationError
+from amago.errors import ConfigurationError, EnvironmentFailure
 from tests.unit.core.small_run import configure, experiment
 from tests.unit.core.test_rollouts import Counter
 
@@ -144,3 +144,33 @@ def test_weights_outlive_the_training_states(tmp_path: Path) -> None:
     run.load_checkpoint(1, resume_training_state=False)
     assert torch.equal(run.policy.critics.net.output_layer.weight, seen[1])
     assert not torch.equal(seen[1], seen[3]) and run.gradient_steps == 12
+
+
+@pytest.mark.parametrize(
+    ("length", "says"),
+    [
+        ({"episodes": 0}, "episodes is 0"),
+        ({"episodes_per_actor": 0}, "episodes_per_actor is 0"),
+        ({"timesteps": -5}, "timesteps is -5"),
+        ({"episodes": 5, "episodes_per_actor": 1}, "not both"),
+    ],
+)
+def test_tests_of_no_length_are_refused(tmp_path: Path, length: dict[str, int], says: str) -> None:
+    """Not a result without episodes, nor one of another length than was asked for."""
+    run = experiment(tmp_path, epochs=0)
+    with pytest.raises(ConfigurationError, match=says):
+        run.evaluate_test(run.make_val_env, **length)
+
+
+def test_timesteps_limit_a_test_of_whole_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four actors, episodes of 7 steps: `episodes` in all, at most `timesteps` of each; endless ones are an error."""
+    run = experiment(tmp_path, epochs=0)
+
+    def found(**length: int) -> int:
+        return len(run.evaluate_test(run.make_val_env, **length).episodes)
+
+    assert [found(episodes=5), found(episodes=5, timesteps=7), found(episodes=5, timesteps=50)] == [8, 4, 8]
+    monkeypatch.setattr("amago.collection.MAX_TEST_STEPS", 10)
+    assert found(episodes_per_actor=2, timesteps=14) == 8
+    with pytest.raises(EnvironmentFailure, match="1 of 2 episodes"):
+        found(episodes_per_actor=2)
