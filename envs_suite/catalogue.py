@@ -134,6 +134,18 @@ _ROOM_DOORS = {
     "no memory, doors in 500 steps": (2.04, (1.65, 2.73)),
 }
 
+
+def _room_bounds(params: Params) -> tuple[float, float, str] | None:
+    """Of another size, or other lengths."""
+    lengths = {name: params[name] for name in ("size", "attempt_steps", "total_steps")}
+    if lengths == {name: _ROOM.params[name] for name in lengths}:
+        return None
+    from envs_suite.key_door import best_doors
+
+    what = "0 doors, and the mean over all rooms of walking straight from start to key to door"
+    return 0.0, best_doors(**lengths), what
+
+
 _ROOM = EnvSpec(
     id="dark-key-to-door",
     family="core",
@@ -141,8 +153,8 @@ _ROOM = EnvSpec(
     licence=_LICENCE,
     parameters={
         "size": Param(9, "cells to a side", 3, 64),
-        "attempt_steps": Param(50, "steps after which an inner episode ends", 1, 10_000),
-        "total_steps": Param(500, "steps in all", 1, 100_000),
+        "attempt_steps": Param(50, "steps after which an inner episode ends", 2, 10_000),
+        "total_steps": Param(500, "steps in all", 2, 100_000),
         "dark": Param(True, "hide where key and door are"),
         "shuffle_actions": Param(False, "shuffle the order of actions for each task"),
     },
@@ -154,6 +166,7 @@ _ROOM = EnvSpec(
         "0 doors, and the mean of walking straight from start to key to door in rooms that are known "
         "(default parameters; benchmarks/random_policies.py --oracle)",
     ),
+    bounds_of=_room_bounds,
     horizon_of=lambda p: p["total_steps"],
     factory=_make_room,
     vectorised=True,

@@ -16,6 +16,11 @@ PLAYER_SCORES = {
     "Oracle": Measured(288.56, 1.50, 1000, 0),
 }
 
+_TRIALS = 10
+_SOURCE = (
+    "doing nothing, and exact planning by a player that is told the chemistry, 1,000 episodes "
+    "(default parameters; benchmarks/random_policies.py --alchemy)"
+)
 _WANG = "Wang et al. 2021 (arXiv 2102.02926), 1,000 episodes"
 _ALKHAMISSI = "AlKhamissi et al. 2021 (arXiv 2112.08360), as its repository reports it"
 
@@ -57,13 +62,21 @@ def _make_original(params: dict[str, Any], num_envs: int, split: Split) -> Any:
     return OriginalAlchemy(**_rules(params), split=split)
 
 
+def _bounds(params: Params) -> tuple[float, float, str] | None:
+    """Of another number of trials: a player that is told the chemistry plans each by itself."""
+    if params["trials"] == _TRIALS:
+        return None
+    high = PLAYER_SCORES["Oracle"].mean * params["trials"] / _TRIALS
+    return 0.0, high, f"{_SOURCE}; of ten trials, in proportion for {params['trials']}"
+
+
 _GAME = EnvSpec(
     id="symbolic-alchemy",
     family="core",
     description="Ten trials with stones and potions whose hidden chemistry lasts an episode (Wang et al. 2021).",
     licence="MIT (this project)",
     parameters={
-        "trials": Param(10, "trials of an episode, all with one chemistry", 1, 1000),
+        "trials": Param(_TRIALS, "trials of an episode, all with one chemistry", 1, 1000),
         "steps_per_trial": Param(20, "steps of each trial", 1, 1000),
         "bottlenecks": Param(True, "draw graphs with missing edges, not only the whole cube"),
         "rotations": Param(True, "draw looks that are turned by 45 degrees"),
@@ -73,9 +86,9 @@ _GAME = EnvSpec(
         "higher",
         0.0,
         PLAYER_SCORES["Oracle"].mean,
-        "doing nothing, and exact planning by a player that is told the chemistry, 1,000 episodes "
-        "(default parameters; benchmarks/random_policies.py --alchemy)",
+        _SOURCE,
     ),
+    bounds_of=_bounds,
     horizon_of=lambda p: p["trials"] * p["steps_per_trial"],
     factory=_make,
     vectorised=True,

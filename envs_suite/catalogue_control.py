@@ -25,6 +25,12 @@ def _check_cheetah(params: Params) -> None:
         raise ConfigurationError(f"environment 'half-cheetah-velocity': {error}") from error
 
 
+def _still(low: float, high: float) -> tuple[float, float, str]:
+    """Bounds of the velocity error for targets from ``low`` to ``high``."""
+    source = "no error, and the mean error (m/s) of standing still with targets uniform on"
+    return 0.0, (low + high) / 2, f"{source} {low:g} to {high:g}"
+
+
 def _make_cheetah(params: dict[str, Any], num_envs: int, split: Split) -> Any:
     from envs_suite.half_cheetah import HalfCheetahVelocityVector
 
@@ -49,13 +55,8 @@ register(
             "steps": Param(1000, "steps of an episode, 0.05 s each", 1, 100_000),
         },
         check_together=_check_cheetah,
-        score=Score(
-            "velocity_error",
-            "lower",
-            0.0,
-            1.5,
-            "no error, and the mean error (m/s) of standing still with targets uniform on 0 to 3",
-        ),
+        score=Score("velocity_error", "lower", *_still(0.0, 3.0)),
+        bounds_of=lambda p: _still(p["min_velocity"], p["max_velocity"]),
         horizon_of=lambda p: p["steps"],
         factory=_make_cheetah,
         vectorised=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amago.errors import ConfigurationError
-from envs_suite.procgen_games import GAMES, MEMORY_GAMES, SETS
+from envs_suite.procgen_games import GAMES, MEMORY_GAMES, SETS, bounds
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
 
@@ -21,12 +21,20 @@ def _horizon(params: Params) -> int:
 
 
 def _check_levels(params: Params) -> None:
-
     if 0 < params["levels"] < 20:
         raise ConfigurationError(
             f"Procgen: parameter 'levels' must be 0 (all) or at least 20, so that either split has some; "
             f"got {params['levels']}"
         )
+
+
+def _bounds_in_mode(name: str, mode: str) -> tuple[float, float, str] | None:
+    """Of another mode than the easy one."""
+    if mode == "easy":
+        return None
+    return *bounds(name, mode), _SOURCE.replace(
+        "easy mode", "hard mode" if mode == "hard" else "hard mode, as memory mode has none of its own"
+    )
 
 
 def _make(games: tuple[str, ...], params: dict[str, Any], split: Split) -> Any:
@@ -55,6 +63,7 @@ def _game(name: str) -> EnvSpec:
         },
         check_together=_check_levels,
         score=Score("return_last", "higher", *GAMES[name].easy, _SOURCE),
+        bounds_of=lambda p: _bounds_in_mode(name, p["mode"]),
         horizon_of=_horizon,
         factory=factory,
         samples_tasks=True,

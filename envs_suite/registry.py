@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,7 +81,7 @@ class Score:
     Attributes:
         metric: "return", "success", or a logged metric: a column of episodes.csv.
         direction: whether higher or lower is better.
-        low, high: the values that a normalised score calls 0 and 1.
+        low, high: the values between which a score is normalised: the worse of them becomes 0, the better 1.
         source: where ``low`` and ``high`` come from.
     """
 
@@ -90,10 +90,6 @@ class Score:
     low: float
     high: float
     source: str
-
-    def normalise(self, value: float) -> float:
-        """``value`` on the scale where ``low`` is 0 and ``high`` is 1 (not clipped)."""
-        return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,8 @@ class EnvSpec:
         family: ids of one family share one container image.
         description: a sentence for `amago-suite envs`.
         parameters: name -> `Param`.
-        score: what tables report.
+        score: what tables report; with the bounds of the default parameters.
+        bounds_of: for parameters that move the bounds: low, high and their source, or None for those of ``score``.
         best_possible: value of ``score.metric`` for the best policy, where it is known.
         random_score: of uniformly random actions, where measured.
         yardsticks: who -> mean of ``score.metric``, measured here: policies that were written, not trained.
@@ -190,6 +187,7 @@ class EnvSpec:
     check_files: Callable[[Params], None] = _unlimited
     files_are_in_family: bool = False
     data: Callable[[Params, Path], None] | None = None
+    bounds_of: Callable[[Params], tuple[float, float, str] | None] | None = None
 
     @property
     def install(self) -> str:
@@ -228,6 +226,14 @@ class EnvSpec:
     def horizon(self, params: Params | None = None) -> int:
         """The most steps that one episode can last."""
         return self.horizon_of(self.check(params))
+
+    def score_for(self, params: Params | None = None) -> Score:
+        """The score with the bounds of these parameters."""
+        bounds = None if self.bounds_of is None else self.bounds_of(self.check(params))
+        if bounds is None:
+            return self.score
+        low, high, source = bounds
+        return replace(self.score, low=low, high=high, source=source)
 
     def name(self, params: Params | None = None) -> str:
         """The id, followed by the parameters that are not at their defaults."""

@@ -219,6 +219,7 @@ class _Planner:
 
         spec = envs_suite.get(entry["id"])
         params = spec.check(entry.get("params", {}))
+        score = spec.score_for(params)
         budget = self.smoke.get("budget") or entry.get("budget") or self.content["budget"]
         return Environment(
             name=entry["name"],
@@ -227,9 +228,7 @@ class _Planner:
             family=spec.family,
             horizon=spec.horizon(params),
             budget_epochs=budget["epochs"],
-            score=Score(
-                spec.score.metric, spec.score.direction, spec.score.low, spec.score.high, spec.score.source
-            ),
+            score=Score(score.metric, score.direction, score.low, score.high, score.source),
         )
 
     def template(self, environment: Environment, entry: dict[str, Any], architecture: dict[str, Any]) -> Cell:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from envs_suite.key_door import RoomKeyDoor, RoomKeyDoorVector, RoomRules, draw_task
+import envs_suite
+from envs_suite.key_door import RoomKeyDoor, RoomKeyDoorVector, RoomRules, best_doors, draw_task
 
 
 def _naive_rollout(places: np.ndarray, order: np.ndarray, actions: list[int], n: int, inner: int) -> list:
@@ -91,3 +94,31 @@ def test_light_room_shows_the_places() -> None:
     env = RoomKeyDoor(dark=False, size=5)
     obs, _ = env.reset(seed=3)
     np.testing.assert_allclose(obs[4:], np.array([*env.door, *env.key]) / 5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "attempt", "total"), [(3, 12, 60), (4, 4, 25), (5, 50, 7)])
+def test_best_score_by_walking(size: int, attempt: int, total: int) -> None:
+    """Guards the upper bound: the mean over all rooms, each walked step by step by an agent that knows it."""
+    doors = []
+    for places in itertools.product(range(size * size), repeat=3):
+        start, key, door = (divmod(place, size) for place in places)
+        at, has_key, over, inner, found = start, False, False, 0, 0
+        for _ in range(total):
+            if over:
+                at, has_key, over, inner = start, False, False, 0
+                continue
+            goal = door if has_key else key
+            axis = int(at[0] == goal[0])
+            way = (goal[axis] > at[axis]) - (goal[axis] < at[axis])
+            at = (at[0] + way, at[1]) if axis == 0 else (at[0], at[1] + way)
+            inner += 1
+            if at == goal:
+                found, over, has_key = found + has_key, has_key, True
+            over = over or inner >= attempt
+        doors.append(found)
+    assert best_doors(size, attempt, total) == pytest.approx(np.mean(doors))
+
+
+def test_best_score_of_the_default() -> None:
+    """Guards the registry's bound, which is the same number rounded."""
+    assert round(best_doors(9, 50, 500), 1) == envs_suite.get("dark-key-to-door").best_possible

@@ -46,7 +46,7 @@ def test_entries_are_complete(env_id: str) -> None:
     spec = envs_suite.get(env_id)
     assert spec.id == env_id
     assert spec.score.low < spec.score.high
-    assert spec.score.normalise(spec.score.high) == 1.0
+    assert spec.score_for() == spec.score
     assert spec.score.source
     assert spec.licence
     assert spec.family
@@ -60,6 +60,27 @@ def test_entries_are_complete(env_id: str) -> None:
             worse, better = better, worse
         assert worse < better
     assert spec.random_score is not None, "measure it: benchmarks/random_policies.py --write"
+
+
+@pytest.mark.parametrize(
+    ("env_id", "params", "low", "high", "words"),
+    [
+        ("procgen-starpilot", {"mode": "hard"}, 1.5, 35.0, "hard mode (Cobbe"),
+        ("procgen-heist", {"mode": "memory"}, 2.0, 10.0, "memory mode has none"),
+        ("procgen-starpilot", {"levels": 250}, 2.5, 64.0, "easy mode"),
+        ("half-cheetah-velocity", {"min_velocity": 1.0, "max_velocity": 2.0}, 0.0, 1.5, "on 1 to 2"),
+        ("half-cheetah-velocity", {"max_velocity": 10}, 0.0, 5.0, "on 0 to 10"),
+        ("symbolic-alchemy", {"trials": 5}, 0.0, 144.28, "in proportion for 5"),
+        ("symbolic-alchemy", {"rotations": False}, 0.0, 288.56, "default parameters"),
+        ("dark-key-to-door", {"total_steps": 1000}, 0.0, 88.873, "all rooms"),
+        ("dark-key-to-door", {"dark": False}, 0.0, 44.1, "default parameters"),
+    ],
+)
+def test_bounds_move_with_parameters(env_id: str, params: dict, low: float, high: float, words: str) -> None:
+    """Guards normalised scores: parameters that move what is possible move the bounds, and others do not."""
+    score = envs_suite.get(env_id).score_for(params)
+    assert (score.low, score.high) == pytest.approx((low, high), abs=0.001)
+    assert words in score.source
 
 
 @pytest.mark.parametrize("env_id", [i for i in envs_suite.ids() if envs_suite.get(i).family == "core"])
@@ -123,6 +144,7 @@ def test_made_as_declared(env_id: str) -> None:
         ("meta-frozen-lake", {"slip": float("nan")}, ["slip", "0 to 0.9"]),
         ("meta-frozen-lake", {"hard": 1}, ["hard", "true or false"]),
         ("dark-key-to-door", {"size": 2}, ["size", "3 to"]),
+        ("dark-key-to-door", {"attempt_steps": 1}, ["attempt_steps", "2 to"]),
         ("dark-key-to-door", {"total_steps": "many"}, ["total_steps", "integer"]),
         ("maze-runner", {"size": 2}, ["size", "9 to 99"]),
         ("maze-runner", {"size": 12}, ["size", "odd"]),

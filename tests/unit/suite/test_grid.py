@@ -44,6 +44,18 @@ def test_cells_are_the_product_of_the_axes(grid_of: Planner) -> None:
     assert len({cell.train_hash for cell in grid}) == 4
 
 
+def test_bounds_are_those_of_the_parameters(grid_of: Planner) -> None:
+    """A score is normalised between what its environment's own parameters allow."""
+    text = (
+        BASE.format(**DEFAULTS)
+        .replace("tmaze-passive", "procgen-starpilot")
+        .replace("corridor: 3", "mode: hard")
+    )
+    (environment,) = grid_of(text).environments
+    assert (environment.score.low, environment.score.high) == (1.5, 35.0)
+    assert "hard mode" in environment.score.source
+
+
 @pytest.mark.parametrize("comment", ["# a thought", ""])
 def test_a_comment_changes_no_hash(grid_of: Planner, comment: str) -> None:
     """A cosmetic edit must not retrain anything."""
