@@ -20,7 +20,8 @@ What a suite file can name. This page is written from the registry by `python do
 edit it by hand. `amago-suite envs ID` shows one entry in the terminal.
 
 Horizons, scores and bounds are those of the default parameters. A score of uniformly random actions is the
-mean over that many episodes, with the standard error of that mean (`python benchmarks/random_policies.py`).
+mean over that many episodes of training's tasks, with the standard error of that mean
+(`python benchmarks/random_policies.py ID --episodes N --seed S` prints it again).
 Families share one set of packages, one virtual environment and one image: `core` is part of every set-up, the
 others are built with `make family-NAME`. The registry can be read without any of them.
 
