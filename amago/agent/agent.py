@@ -21,7 +21,7 @@ from amago.agent.base import masked_mean
 from amago.agent.filters import binary_filter
 from amago.agent.registry import Multigammas, register_agent
 from amago.agent.targets import n_step_targets
-from amago.agent.values import CriticValues
+from amago.agent.values import CriticValues, gives_all_values_at_once
 from amago.errors import ConfigurationError
 from amago.gin_names import explain_required, without_gin
 from amago.loading import Batch
@@ -126,6 +126,7 @@ class Agent(CriticValues):
             state_dim = self.traj_encoder.emb_dim
             self.actor = actor_type(state_dim, action_space, self.gammas)
             self.critics = critic_type(state_dim, action_space, self.gammas, num_critics)
+        self._all_values_at_once = self.discrete and gives_all_values_at_once(self.critics)
         self.popart = actor_critic.PopArtLayer(len(self.gammas), enabled=popart)
         self._check_online_term()
         self._check_critics()

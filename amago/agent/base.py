@@ -108,7 +108,7 @@ class BaseAgent(nn.Module, ABC):
             pad_mask: (B, L, G, 1) bool, true where real. A view: do not change it in place.
 
         Returns:
-            A bool mask of the same shape.
+            A mask of the same shape (or one that broadcasts to it): bool, or numbers that weigh the entries.
         """
         return pad_mask
 
@@ -118,8 +118,16 @@ class BaseAgent(nn.Module, ABC):
 
 
 def masked_mean(loss: Tensor, mask: Tensor) -> Tensor:
-    """Mean of ``loss`` over the entries that ``mask`` (broadcastable, bool) keeps; 0 if it keeps none."""
+    """Mean of ``loss`` over the entries that ``mask`` (broadcastable) keeps; 0 if it keeps none.
+
+    Args:
+        loss: any shape.
+        mask: bool, or numbers that are not negative: weights.
+    """
+    weights, least = mask, 1.0
+    if mask.dtype != torch.bool:
+        mask, loss, least = mask != 0, loss * mask, torch.finfo(loss.dtype).tiny
     # where, not a product: what lies in padding may be huge.
     kept = torch.where(mask, loss, 0.0).sum()
     # The processes' gradients are averaged, so each divides by the mean of their counts.
-    return kept / mean_over_processes(mask.sum() * (loss.numel() / mask.numel())).clamp(min=1.0)
+    return kept / mean_over_processes(weights.sum() * (loss.numel() / mask.numel())).clamp(min=least)

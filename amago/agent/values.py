@@ -12,6 +12,19 @@ from amago.agent.base import BaseAgent
 from amago.nets import actor_critic
 
 
+def gives_all_values_at_once(critics: Any) -> bool:
+    """Whether one pass of discrete critics, ``all_action_values``, gives what ``critic_network_forward`` does.
+
+    Not where a subclass changed the second alone.
+    """
+    for cls in type(critics).__mro__:
+        if "all_action_values" in vars(cls):
+            return True
+        if "critic_network_forward" in vars(cls):
+            return False
+    return False
+
+
 class CriticValues(BaseAgent):
     """Values (B, L, C, G) of critics, and their loss: what `MultiTaskAgent` does differently from `Agent`.
 
@@ -27,6 +40,7 @@ class CriticValues(BaseAgent):
     fake_filter: bool
     num_critics_td: int
     num_actions_for_value_in_actor_loss: int
+    _all_values_at_once: bool
 
     def _critic_pass(
         self, state: Tensor, actions: Tensor, policy: Distribution
@@ -39,7 +53,7 @@ class CriticValues(BaseAgent):
             (``None`` when nothing needs them).
         """
         weights = self.actor.policy_dist.action_from_buffer(actions)  # (B, L, A)
-        if not self._exact_expectation(self.critics):
+        if not self._all_values_at_once:
             stored = self.critics(state, self._for_all_gammas(weights))[0, ..., 0]
             return None, stored, self._on_policy_values(state, policy)
         values = self.critics.all_action_values(state)  # (B, L, C, G, A)
@@ -71,7 +85,7 @@ class CriticValues(BaseAgent):
             k: actions to sample where the average is not exact.
             frozen: no gradient to the critics' weights.
         """
-        if self._exact_expectation(critics):
+        if self._all_values_at_once:
             return self._weighted(critics.all_action_values(state), policy)
         return critics(state, self._sample(policy, k), frozen=frozen)[..., 0].mean(0)
 
@@ -87,10 +101,6 @@ class CriticValues(BaseAgent):
     def _as_objective(self, values: Tensor) -> Tensor:
         """Raw critic outputs (B, L, G) on the scale that the online term maximises."""
         return self.popart(values.unsqueeze(-1)).squeeze(-1)
-
-    def _exact_expectation(self, critics: Any) -> bool:
-        """Whether one pass of the critics gives the value of every action."""
-        return self.discrete and hasattr(critics, "all_action_values")
 
     @staticmethod
     def _weighted(values: Tensor, policy: Any) -> Tensor:

@@ -132,6 +132,28 @@ def test_a_users_critics():
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(grads, user_grads, strict=True))
 
 
+class _Shifted(ac.NCritics):
+    """Ours with one method changed."""
+
+    def critic_network_forward(self, state, action, log_dict=None):
+        return super().critic_network_forward(state, action, log_dict) + 5.0
+
+
+def test_a_subclass_of_our_critics_is_what_learns_and_values():
+    """A changed `critic_network_forward` counts, although there is a quicker pass for what it was before."""
+    values = []
+    for kind in (ac.NCritics, _Shifted):
+        torch.manual_seed(0)
+        agent = build(critic_type=lambda *a, k=kind: k(*a, d_hidden=16), popart=False).eval()
+        batch = make_batch()
+        values.append(agent.get_values(batch.obs, batch.rl2s, batch.time_idxs)[0] * agent.reward_multiplier)
+        agent(batch, log_step=True)
+        values.append(agent.update_info["Q(s, a)"])
+    plain, plain_q, shifted, shifted_q = values
+    torch.testing.assert_close(shifted, plain + 5.0)
+    torch.testing.assert_close(shifted_q, plain_q + 5.0)
+
+
 @pytest.mark.parametrize("cls", [Agent, MultiTaskAgent])
 def test_metrics(cls):
     """Metrics are detached numbers; few of them when none were asked for, but always the losses."""

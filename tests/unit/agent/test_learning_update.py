@@ -339,6 +339,36 @@ def test_mask_hooks():
     assert torch.isfinite(whole) and torch.isfinite(part)
 
 
+class _ByNumbers(Agent):
+    """Weighs later steps more, by numbers; the critics' by nought or one."""
+
+    def edit_actor_mask(self, batch, actor_loss, pad_mask):
+        return pad_mask * torch.arange(8.0)[None, :, None, None]
+
+    def edit_critic_mask(self, batch, critic_loss, pad_mask):
+        return pad_mask.float()
+
+
+def test_masks_of_numbers_are_weights():
+    """As in AMAGO v3, whose means are sum(mask * loss) / sum(mask)."""
+    weighed = build(_ByNumbers, offline_coeff=1.0)
+    plain = build(offline_coeff=1.0)
+    plain.load_state_dict(weighed.state_dict())
+    entries: list[torch.Tensor] = []
+    keep = lambda batch, loss, mask: entries.append(loss.detach()) or mask  # noqa: E731
+    plain.edit_actor_mask = keep
+    torch.manual_seed(0)
+    plain(make_batch(), True)
+    torch.manual_seed(0)
+    loss = weighed(make_batch(), True)
+    loss.backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in weighed.parameters())
+    weights = (make_batch().mask * torch.arange(8.0)[None, :, None]).unsqueeze(-1)
+    expected = (entries[0] * weights).sum() / weights.expand_as(entries[0]).sum()
+    assert weighed.update_info["Actor Loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(weighed.update_info["Critic Loss"], plain.update_info["Critic Loss"])
+
+
 # -- special cases -------------------------------------------------------------------------------
 
 
