@@ -20,7 +20,8 @@ class Updater:
 
     Args:
         policy: an agent: ``policy(batch, log_step)`` is its loss.
-        optimizer: over ``policy.trainable_params``; each group keeps its own rate, which warms up.
+        optimizer: over ``policy.trainable_params``; each group keeps its own rate, which warms up. None where
+            nothing is to be learned.
         lr_warmup_steps: optimiser steps over which the rate rises linearly.
         grad_clip: largest global gradient norm.
         batches_per_update: batches whose gradients are averaged into one step.
@@ -31,7 +32,7 @@ class Updater:
     def __init__(
         self,
         policy: Any,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | None,
         lr_warmup_steps: int,
         grad_clip: float,
         batches_per_update: int,
@@ -45,7 +46,7 @@ class Updater:
             )
         self.policy, self.optimizer, self.device = policy, optimizer, device
         self.parameters = list(policy.trainable_params)
-        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.rates = [] if optimizer is None else [float(group["lr"]) for group in optimizer.param_groups]
         self.lr_warmup_steps = lr_warmup_steps
         self.grad_clip, self.batches_per_update = grad_clip, batches_per_update
         self.autocast_dtype = _PRECISIONS[mixed_precision]
@@ -73,7 +74,10 @@ class Updater:
 
         Raises:
             TrainingDiverged: a loss or gradient that is not finite; the weights are untouched.
+            ConfigurationError: there is no optimizer.
         """
+        if self.optimizer is None:
+            raise ConfigurationError("nothing can be learned: Experiment.init_optimizer returned None")
         autocast = (
             torch.autocast(self.device.type, self.autocast_dtype)
             if self.autocast_dtype is not None
