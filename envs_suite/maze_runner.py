@@ -115,11 +115,12 @@ class MazeRunnerGymEnv(gym.Env):
         maze_dim: side n, odd and at least 9.
         min_num_goals, max_num_goals: how many goals a task has.
         time_limit: steps after which the episode ends.
+        goal_in_obs: only True; AMAGO's other form is for relabelling, which here reads the observation.
         randomized_action_space: shuffle the order of actions for each task.
         split: "train" or "eval": which mazes are used.
 
     Raises:
-        ConfigurationError: see :class:`MazeRules`.
+        ConfigurationError: see :class:`MazeRules`; or goals that are not to be seen.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
@@ -131,9 +132,15 @@ class MazeRunnerGymEnv(gym.Env):
         min_num_goals: int,
         max_num_goals: int,
         time_limit: int,
+        goal_in_obs: bool = True,
         randomized_action_space: bool = False,
         split: str = "train",
     ) -> None:
+        if not goal_in_obs:
+            raise ConfigurationError(
+                "MazeRunner's goals are always in the observation: leave goal_in_obs out; "
+                "envs_suite.maze_hindsight.MazeGoalRelabeler relabels them there"
+            )
         self.rules = MazeRules(
             maze_dim, min_num_goals, max_num_goals, time_limit, randomized_action_space, split
         )
@@ -186,7 +193,7 @@ class MazeRunnerGymEnv(gym.Env):
 
 
 class MazeRunnerVector(BatchedEnv):
-    """N mazes with the dynamics of :class:`MazeRunnerGymEnv`; same arguments after ``num_envs``."""
+    """N mazes with the dynamics of :class:`MazeRunnerGymEnv`; its arguments, but for ``goal_in_obs``, after ``num_envs``."""
 
     def __init__(
         self,
