@@ -1,6 +1,6 @@
 """AMAGO: off-policy, in-context reinforcement learning on long sequences.
 
-The public names are imported on first use, so that ``import amago`` alone is quick.
+The public names and modules are imported on first use, so that ``import amago`` alone is quick.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ _WHERE = {
     "TrainingInterrupted": "amago.errors",
 }
 
+#: Modules that a script finds with ``import amago`` alone.
+_MODULES = ("agent", "cli_utils", "envs", "experiment", "hindsight", "loading", "nets")
+
 __all__ = ["TRAINING_VERSION", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"amago.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'amago' has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_MODULES))

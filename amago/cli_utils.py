@@ -154,7 +154,8 @@ def use_config(
     Everything is checked before anything is bound, so a mistake leaves the configuration as it was.
 
     Args:
-        custom_params: ``{"Name.parameter": value}``; the name with or without its module.
+        custom_params: ``{"Name.parameter": value}``; the name with or without its module. A name alone
+            defines a macro, for files to use.
         gin_configs: paths of gin files.
         finalize: lock the configuration afterwards (another ``use_config`` may still add to it).
 
@@ -171,7 +172,10 @@ def use_config(
     check_bindings(custom_params)
     with gin.unlock_config():
         for key, value in custom_params.items():
-            _translated(gin.bind_parameter, key, as_gin_value(value))
+            macro = "." not in key.rsplit("/", 1)[-1]
+            _translated(
+                gin.bind_parameter, (key, "gin.macro", "value") if macro else key, as_gin_value(value)
+            )
         for file in files:
             _translated(gin.parse_config_file, str(file))
     if finalize and not gin.config_is_locked():

@@ -25,7 +25,7 @@ import torch
 from amago.errors import CheckpointError, ConfigurationError, DataError
 from amago.files import fsync_folder, is_name, make_folder, sha256, storage_errors
 from amago.gin_names import explains_required
-from amago.hindsight import FrozenTraj, NoOpRelabeler
+from amago.hindsight import FrozenTraj, NoOpRelabeler, takes_generator
 from amago.loading import PADDED_SAMPLING, Batch, RLData, RLDataset, rows_to_rldata
 from amago.npz_import import converted_npz
 from amago.storage import ActionFormat, Rows, Shard, write_shard
@@ -56,7 +56,7 @@ class DiskTrajDataset(RLDataset):
         dset_max_size: trajectories kept in ``fifo``; the oldest go first.
         dset_min_size: trajectories needed before learning starts.
         relabeler: rewrites whole trajectories as they are sampled (hindsight): an
-            `amago.hindsight.Relabeler`, or a function of a `FrozenTraj` and a generator.
+            `amago.hindsight.Relabeler`, or a function of a `FrozenTraj` and, if it takes one, a generator.
 
     Raises:
         ConfigurationError: an impossible size, or ``dset_root`` names a file.
@@ -256,7 +256,11 @@ class DiskTrajDataset(RLDataset):
         data = rows_to_rldata(shard.rows(self._starts[i], self._stops[i]), shard.action_format)
         if self.relabeler is None:
             return data
-        return self.relabeler(FrozenTraj.from_rldata(data), rng).to_rldata()
+        own = FrozenTraj.from_rldata(data)
+        relabelled = (
+            self.relabeler(own, rng) if takes_generator(self.relabeler, after=1) else self.relabeler(own)
+        )
+        return relabelled.to_rldata()
 
     def sample_batch(self, rng: np.random.Generator, batch_size: int, length: int, padding: str) -> Batch:
         if self.relabeler is not None and not isinstance(self.relabeler, NoOpRelabeler):

@@ -24,11 +24,11 @@ class StorageError(AmagoError):
 
 
 class EnvironmentFailure(AmagoError):
-    """An environment died, hung, or returned something outside its contract."""
+    """An environment died, hung, or returned something outside its contract: NaN or infinity, say."""
 
 
 class TrainingDiverged(AmagoError):
-    """NaN or infinity in observations, rewards, or the loss."""
+    """NaN or infinity in the loss or its gradient."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):

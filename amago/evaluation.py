@@ -67,6 +67,22 @@ def episode_rows(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
     return rows
 
 
+def epoch_line(row: dict[str, Any], epochs: int, seconds: float) -> str:
+    """What a person wants to see of an epoch: counters, time, and the returns that there are.
+
+    Args:
+        row: as ``progress.csv`` has it.
+        epochs: of the whole run.
+        seconds: that the epoch took.
+    """
+    parts = [f"epoch {row['epoch'] + 1} of {epochs}: {row['env_steps']:,} steps"]
+    parts.append(f"{row['gradient_steps']:,} updates, {seconds:.1f} s")
+    for name, column in (("return", "train_return"), ("validation", "val_return"), ("loss", "loss")):
+        if row.get(column) is not None:
+            parts.append(f"{name} {row[column]:.4g}")
+    return ", ".join(parts)
+
+
 class ReturnHistory:
     """Returns of finished episodes: ``data[environment's name]`` is a list in the order in which they ended."""
 

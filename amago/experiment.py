@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from amago.evaluation import (
     SpecialMetricHistory,
     check_counts,
     episode_rows,
+    epoch_line,
     histories,
     mean_metric,
     mean_return,
@@ -38,8 +38,6 @@ from amago.interrupts import StopRequest
 from amago.loading import Batch, RLDataset
 from amago.rollout import Episode
 from amago.seeding import SeedTree
-
-logger = logging.getLogger(__name__)
 
 #: progress.csv column -> name in the agent's metrics.
 _ROW_METRICS = {
@@ -352,8 +350,8 @@ class Experiment(ExperimentSaving):
         if self.always_save_latest:
             self.write_latest_policy()
         self._checkpoint_if_due()
-        if self.verbose:
-            logger.info("epoch %d: return %s", self.epoch, row.get("train_return"))
+        if self.verbose and self.processes.is_main:
+            print(epoch_line(row, self.epochs, seconds), flush=True)
         if self.on_epoch_end is not None:
             self.on_epoch_end(row)
 

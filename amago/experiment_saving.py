@@ -102,7 +102,8 @@ class ExperimentSaving(ExperimentParts):
             return
         checkpoint = self.store.read(Position(epoch))
         resume.restore(self, checkpoint, weights_only=not resume_training_state)
-        self._last_checkpoint = checkpoint.position
+        if resume_training_state:
+            self._last_checkpoint = checkpoint.position
 
     def load_checkpoint_from_path(self, path: str | Path, is_accelerate_state: bool = True) -> None:
         """Load a training state's folder, or with ``is_accelerate_state=False`` a policy file.

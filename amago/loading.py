@@ -13,6 +13,7 @@ import torch
 
 from amago.errors import ConfigurationError
 from amago.files import make_folder
+from amago.hindsight import takes_generator
 from amago.storage import ActionFormat, Rows, write_shard
 
 PADDED_SAMPLING = ("none", "left", "right", "both")
@@ -307,9 +308,12 @@ class RLDataset(ABC):
 
 def sample_trajectory(dataset: RLDataset, rng: np.random.Generator) -> RLData:
     """One trajectory of a dataset, which may take the generator or not."""
-    if inspect.signature(dataset.sample_random_trajectory).parameters:
-        return dataset.sample_random_trajectory(rng)
-    return dataset.sample_random_trajectory()
+    sample: Any = dataset.sample_random_trajectory
+    if takes_generator(sample, after=0):
+        return sample(rng)
+    if "rng" in inspect.signature(sample).parameters:
+        return sample(rng=rng)
+    return sample()
 
 
 class DoNothingDataset(RLDataset):

@@ -184,7 +184,7 @@ class AMAGOEnv(gym.Env):
         """
         own: Any = self._to_env_action(np.asarray(action))
         if not self._batched:
-            own = int(own[0]) if own.ndim == 1 else own[0]
+            own = int(own[0]) if self.discrete and own.ndim == 1 else own[0]
         obs, reward, terminated, truncated, info = with_two_ends(self.inner_step(own))
         n = self.batched_envs
         return (

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as pyd
 
+from amago.errors import ConfigurationError
 from amago.nets._action_dists import (
     ActionDistribution,
     BetaAction,
@@ -59,6 +60,28 @@ def stored_log_prob(dist: pyd.Distribution, action: Tensor) -> Tensor:
         return (action * dist.logits).sum(-1, keepdim=True)
     log_prob = dist.log_prob(action)
     return log_prob.unsqueeze(-1) if dist.event_shape else log_prob.sum(-1, keepdim=True)
+
+
+def _check_std(name: str, low: float, high: float | None, activation: StdActivation) -> None:
+    """Refuse bounds of a standard deviation that our activations cannot have; a user's own may mean others."""
+    ours = activation in (tanh_bounded_positive, softplus_bounded_positive)
+    if ours and (not low > 0.0 or (high is not None and not high > low)):
+        raise ConfigurationError(f"{name} needs 0 < std_low < std_high, not {low} and {high}")
+    if high is None and activation is tanh_bounded_positive:
+        raise ConfigurationError(
+            f"{name}.std_high is None, but tanh_bounded_positive needs an upper bound; set it, or use "
+            "softplus_bounded_positive"
+        )
+
+
+def _check_clip(name: str, clip: tuple[float, float]) -> tuple[float, float]:
+    """The bounds, if they lie within the open interval where log-probabilities are finite."""
+    low, high = clip
+    if not -1.0 < low < high < 1.0:
+        raise ConfigurationError(
+            f"{name}.clip_actions_on_log_prob is {tuple(clip)}; both must lie within -1 and 1, without these"
+        )
+    return low, high
 
 
 def tanh_bounded_positive(x: Tensor, low: float, high: float | None) -> Tensor:
@@ -134,6 +157,10 @@ class Discrete(PolicyOutput):
 
     def __init__(self, d_action: int, clip_prob_low: float = 0.001, clip_prob_high: float = 0.99) -> None:
         super().__init__(d_action)
+        if not 0.0 <= clip_prob_low < clip_prob_high <= 1.0:
+            raise ConfigurationError(
+                f"Discrete needs 0 <= clip_prob_low < clip_prob_high <= 1, not {clip_prob_low} and {clip_prob_high}"
+            )
         self.clip_prob_low, self.clip_prob_high = clip_prob_low, clip_prob_high
 
     @property
@@ -204,8 +231,9 @@ class TanhGaussian(PolicyOutput):
         clip_actions_on_log_prob: tuple[float, float] = (-0.99, 0.99),
     ) -> None:
         super().__init__(d_action)
+        _check_std("TanhGaussian", std_low, std_high, std_activation)
         self.std_low, self.std_high, self.std_activation = std_low, std_high, std_activation
-        self.clip_actions_on_log_prob = clip_actions_on_log_prob
+        self.clip_actions_on_log_prob = _check_clip("TanhGaussian", clip_actions_on_log_prob)
 
     @property
     def is_discrete(self) -> bool:
@@ -251,6 +279,9 @@ class GMM(PolicyOutput):
         std_activation: StdActivation = softplus_bounded_positive,
     ) -> None:
         super().__init__(d_action)
+        if gmm_modes < 1:
+            raise ConfigurationError(f"GMM.gmm_modes is {gmm_modes}; use at least 1")
+        _check_std("GMM", std_low, std_high, std_activation)
         self.gmm_modes = gmm_modes
         self.std_low, self.std_high, self.std_activation = std_low, std_high, std_activation
 
@@ -307,7 +338,7 @@ class Beta(PolicyOutput):
         self.alpha_low, self.alpha_high = alpha_low, alpha_high
         self.beta_low, self.beta_high = beta_low, beta_high
         self.std_activation = std_activation
-        self.clip_actions_on_log_prob = clip_actions_on_log_prob
+        self.clip_actions_on_log_prob = _check_clip("Beta", clip_actions_on_log_prob)
 
     @property
     def is_discrete(self) -> bool:

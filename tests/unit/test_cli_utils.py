@@ -121,6 +121,14 @@ def test_last_one_wins(tmp_path):
     assert gin.get_bindings("NCritics", resolve_references=True)["d_hidden"] == 7
 
 
+def test_a_macro_in_the_dict_is_for_files_to_use(tmp_path):
+    """A name alone; a file that defines it too wins."""
+    file = write(tmp_path / "a.gin", "NCritics.d_hidden = %width\nActor.d_hidden = %other\nother = 3\n")
+    use_config({"width": 9, "other": 4}, [file])
+    assert gin.get_bindings("NCritics", resolve_references=True)["d_hidden"] == 9
+    assert gin.get_bindings("Actor", resolve_references=True)["d_hidden"] == 3
+
+
 def test_finalize_locks_and_use_config_adds():
     """After finalize=True gin itself refuses changes; another use_config may add; finalize=False stays open."""
     use_config({"Agent.tau": 0.1}, finalize=False)

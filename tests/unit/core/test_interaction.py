@@ -13,7 +13,7 @@ import torch
 
 from amago import Experiment
 from amago.envs.amago_env import AMAGOEnv
-from amago.errors import ConfigurationError, EnvironmentFailure
+from amago.errors import CheckpointError, ConfigurationError, EnvironmentFailure
 from tests.unit.core.small_run import configure, experiment
 from tests.unit.core.test_rollouts import Counter
 
@@ -144,6 +144,27 @@ def test_weights_outlive_the_training_states(tmp_path: Path) -> None:
     run.load_checkpoint(1, resume_training_state=False)
     assert torch.equal(run.policy.critics.net.output_layer.weight, seen[1])
     assert not torch.equal(seen[1], seen[3]) and run.gradient_steps == 12
+
+
+def test_weights_alone_begin_a_run_of_their_own(tmp_path: Path) -> None:
+    """Also where only the training state has them: the run is not taken for one that goes on from there."""
+    experiment(tmp_path, epochs=2, ckpt_interval=1, run_name="first").learn()
+    (tmp_path / "first/ckpts/policy_weights/policy_epoch_2.safetensors").unlink()
+    run = experiment(tmp_path, epochs=2, run_name="first", resume="never")
+    run.load_checkpoint(2, resume_training_state=False)
+    assert run.epoch == 0
+    with pytest.raises(CheckpointError, match="choose another run_name"):
+        run.learn()
+
+
+def test_an_epochs_line_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`verbose`, which is the default, says what happens without any set-up of logging."""
+    experiment(tmp_path / "a", epochs=2, verbose=True).learn()
+    one, two = capsys.readouterr().out.splitlines()
+    assert one.startswith("epoch 1 of 2: 32 steps, 4 updates") and "validation" in one and "return" in one
+    assert two.startswith("epoch 2 of 2: 64 steps, 8 updates") and "validation" not in two
+    experiment(tmp_path / "b", epochs=1).learn()
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

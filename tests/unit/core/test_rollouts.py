@@ -364,6 +364,20 @@ def test_every_action_reaches_the_environment_in_its_own_form(space: gym.Space) 
         np.testing.assert_allclose(env.seen, [[-2, 0], [2, 10], [0, 5]])
 
 
+def test_a_box_without_dimensions_is_not_an_index() -> None:
+    """One number between two bounds reaches the environment as such."""
+
+    class Throttle(Counter):
+        action_space = spaces.Box(-1.0, 3.0, ())
+
+        def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+            return np.zeros(2, np.float32), float(action), False, False, {}
+
+    env = AMAGOEnv(Throttle(), "throttle")
+    env.reset(seed=0)
+    assert env.step(np.array([[0.25]]))[1] == 1.5
+
+
 def test_discrete_observations_become_one_hot() -> None:
     """Guards observation conversion, in a Dict with an image that stays uint8."""
 

@@ -23,6 +23,7 @@ from amago.errors import (
     TrainingDiverged,
 )
 from amago.loading import Batch, DiskTrajDataset
+from amago.nets.policy_dists import GMM, Beta
 from amago.nets.transformer import SlidingWindowFlexAttention
 from tests.unit.core.small_run import configure, experiment
 
@@ -104,6 +105,39 @@ def test_architectures_that_cannot_be(tmp_path: Path, settings: dict[str, Any], 
     with pytest.raises(ConfigurationError) as error:
         experiment(tmp_path, arch="transformer")
     assert all(part in one_line(error.value) for part in says), error.value
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"TanhGaussian.clip_actions_on_log_prob": (-1.0, 1.0)}, "TanhGaussian.clip_actions_on_log_prob is"),
+        ({"TanhGaussian.std_low": 0.0}, "TanhGaussian needs 0 < std_low"),
+        ({"TanhGaussian.std_high": None}, "TanhGaussian.std_high is None"),
+        (
+            {"Actor.continuous_dist_type": Beta, "Beta.clip_actions_on_log_prob": (0.5, -0.5)},
+            "Beta.clip_actions_on_log_prob is",
+        ),
+        ({"Actor.continuous_dist_type": GMM, "GMM.gmm_modes": 0}, "GMM.gmm_modes is 0"),
+        ({"Actor.continuous_dist_type": GMM, "GMM.std_high": 0.0}, "GMM needs 0 < std_low"),
+    ],
+)
+def test_distributions_that_cannot_be(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    """Bounds where log-probabilities are infinite, and the like: not a loss that is NaN much later."""
+    configure(**settings)
+
+    class Pushed(Steps):
+        action_space = gym.spaces.Box(-1.0, 1.0, (2,))
+
+    with pytest.raises(ConfigurationError) as error:
+        experiment(tmp_path, **on(Pushed))
+    assert says in one_line(error.value)
+
+
+def test_probabilities_that_cannot_be(tmp_path: Path) -> None:
+    """Bounds in the wrong order."""
+    configure(**{"Discrete.clip_prob_low": 0.99})
+    with pytest.raises(ConfigurationError, match="clip_prob_low < clip_prob_high"):
+        experiment(tmp_path)
 
 
 def test_a_required_setting_of_the_exploration(tmp_path: Path) -> None:

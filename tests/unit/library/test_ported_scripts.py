@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from amago import Experiment
 from amago.envs import AMAGOEnv
 from amago.envs.builtin.tmaze import TMazeAltPassive
 from amago.envs.builtin.toy_gym import MetaFrozenLake
-from amago.loading import RLData, RLDataset
+from amago.loading import DiskTrajDataset, RLData, RLDataset, sample_trajectory
 from envs_suite.tmaze import TMazeVector
 from tests.unit.core.small_run import configure, experiment
 
@@ -146,3 +148,45 @@ def test_the_test_after_training_in_amagos_default_mode(tmp_path: Path) -> None:
         found[mode] = run.evaluate_test(make, episodes_per_actor=2, seed=4, greedy=True).episodes
         run.close()
     assert found["async"] == found["sync"] and len(found["sync"]) == 6
+
+
+def test_modules_are_found_with_one_import() -> None:
+    """`import amago`, then any public module or class by its full path; quick until then."""
+    script = """
+import sys, amago
+assert "torch" not in sys.modules
+found = (amago.nets.traj_encoders.TformerTrajEncoder, amago.nets.policy_dists.Beta, amago.agent.Agent,
+         amago.cli_utils.use_config, amago.envs.AMAGOEnv, amago.loading.DiskTrajDataset,
+         amago.hindsight.Relabeler, amago.envs.exploration.EpsilonGreedy, amago.nets.TrajEncoder)
+for unknown in (amago, amago.nets):
+    assert not hasattr(unknown, "of_no_such_name")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_generator_is_given_to_whoever_takes_one(tmp_path: Path) -> None:
+    """Datasets take it by position, by name or not at all; relabellers that are plain functions may, too."""
+
+    class Base(RLDataset):
+        save_new_trajs_to = None  # type: ignore[assignment]
+
+        def get_description(self) -> str:
+            return ""
+
+    class ByName(Base):
+        def sample_random_trajectory(self, *, rng: Any) -> Any:
+            return rng
+
+    class Without(Base):
+        def sample_random_trajectory(self, **others: Any) -> Any:
+            return None
+
+    rng = np.random.default_rng(0)
+    assert sample_trajectory(ByName(), rng) is rng and sample_trajectory(Without(), rng) is None
+
+    def halved(traj: Any) -> Any:
+        return traj.with_rewards(traj.rews / 2)
+
+    run = experiment(tmp_path, epochs=1, dataset=DiskTrajDataset(tmp_path, "replay", 30, relabeler=halved))
+    run.learn()
+    assert run.gradient_steps == 4
