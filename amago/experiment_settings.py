@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from amago.agent.base import BaseAgent
 from amago.envs.actors import ENV_MODES
 from amago.envs.exploration import ExplorationWrapper
 from amago.errors import ConfigurationError
 from amago.files import is_name
 from amago.loading import PADDED_SAMPLING, RLDataset
+from amago.nets.traj_encoders import TrajEncoder
+from amago.nets.tstep_encoders import TstepEncoder
 
 
 class ExperimentSettings:
@@ -259,6 +262,9 @@ _OR_NEVER = ("start_learning_at_epoch", "start_collecting_at_epoch")
 _NOT_WHOLE = ("l2_coeff",)
 
 
+_BASES = {"tstep_encoder_type": TstepEncoder, "traj_encoder_type": TrajEncoder, "agent_type": BaseAgent}
+
+
 def _check_kinds(settings: dict[str, Any]) -> None:
     """Numbers where numbers are needed, and parts that are what their names say."""
     for name in (*_AT_LEAST_ONE, *_NOT_NEGATIVE, *_NONE_OR_AT_LEAST_ONE):
@@ -272,8 +278,13 @@ def _check_kinds(settings: dict[str, Any]) -> None:
         value = settings[name]
         optional = value is None and name in _NONE_OR_NOT_NEGATIVE
         _require(optional or isinstance(value, numbers.Real), name, value, "a number")
-    for name in ("tstep_encoder_type", "traj_encoder_type", "agent_type"):
+    for name in _BASES:
         _require(callable(settings[name]), name, settings[name], "a class")
+        for other, base in _BASES.items():
+            mixed = other != name and isinstance(settings[name], type) and issubclass(settings[name], base)
+            _require(not mixed, name, settings[name], f"a {_BASES[name].__name__}")
+    explore = settings["exploration_wrapper_type"]
+    _require(explore is None or callable(explore), "exploration_wrapper_type", explore, "None or a class")
     _require(
         isinstance(settings["dataset"], RLDataset),
         "dataset",

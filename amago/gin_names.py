@@ -27,6 +27,12 @@ _T = TypeVar("_T", bound=type)
 _REQUIRED = re.compile(r"Required bindings for `([^`]+)` not provided in config: \[([^\]]*)\]")
 
 
+#: Where gin says which constructor failed, the innermost first.
+_BUILT = re.compile(r"^  In call to configurable '([^']+)' \(<class ", re.MULTILINE)
+#: Where a constructor's error comes from when a setting is to blame, and not a user's own code.
+_LIBRARY = frozenset(("amago", "torch", "gin", "contextlib"))
+
+
 # -- what can be set ---------------------------------------------------------------------------
 
 
@@ -206,9 +212,10 @@ def explain_required() -> Iterator[None]:
     """Turn gin's complaint about a missing ``gin.REQUIRED`` into one that shows the line to add.
 
     Errors that are ours already become one line again: gin appends which configurable called which.
+    What one of our classes cannot be built with is an error of that kind too.
 
     Raises:
-        ConfigurationError: a setting without a default was not configured.
+        ConfigurationError: a setting without a default was not configured, or one has an impossible value.
     """
     try:
         yield
@@ -217,16 +224,28 @@ def explain_required() -> Iterator[None]:
         if not appended:
             raise
         raise _original_class(error)(first) from error
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         found = _REQUIRED.search(str(error))
         if found is None:
-            raise
+            built = _BUILT.search(str(error))
+            if built is None or not _within_the_library(error):
+                raise
+            reason = str(error).split("\n")[0].strip()
+            raise ConfigurationError(f"{built[1]} cannot be built with its settings: {reason}") from error
         settings = [f"{found[1]}.{name.strip().strip(chr(39))}" for name in found[2].split(",")]
         lines = " and ".join(f"`{s} = ...`" for s in settings)
         raise ConfigurationError(
             f"{', '.join(settings)} must be configured: there is no default. "
             f"Add {lines} to a gin file, or {settings[0]!r} to the dict that use_config gets"
         ) from error
+
+
+def _within_the_library(error: BaseException) -> bool:
+    trace, modules = error.__traceback__, set()
+    while trace is not None:
+        modules.add(str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0])
+        trace = trace.tb_next
+    return modules <= _LIBRARY
 
 
 def _original_class(error: AmagoError) -> type[AmagoError]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from amago.errors import ConfigurationError
+from amago.errors import ConfigurationError, DataError
 from amago.files import make_folder
 from amago.hindsight import takes_generator
 from amago.storage import ActionFormat, Rows, write_shard
@@ -31,6 +31,9 @@ class RLData:
         time_idxs: (L + 1, 1) int64; steps since the episode's reset.
         rl2s: (L + 1, 1 + A) float32: previous reward and action; by default computed from
             ``rews`` and ``actions`` with zeros in the first row.
+
+    Raises:
+        DataError: arrays whose shapes do not fit together.
     """
 
     obs: dict[str, torch.Tensor]
@@ -41,9 +44,25 @@ class RLData:
     rl2s: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
+        self._check_shapes()
         if self.rl2s is None:
             previous = torch.cat((self.rews, self.actions.to(self.rews.dtype)), dim=-1)
             self.rl2s = torch.cat((torch.zeros_like(previous[:1]), previous), dim=0)
+
+    def _check_shapes(self) -> None:
+        """A missing last observation, say, would be filled with zeros and learned from."""
+        steps = len(self.actions)
+        rows = {f"obs[{k!r}]": v for k, v in self.obs.items()} | {"time_idxs": self.time_idxs}
+        if self.rl2s is not None:
+            rows["rl2s"] = self.rl2s
+        wrong = [f"{k} {tuple(v.shape)}" for k, v in rows.items() if len(v) != steps + 1]
+        per_step = {"rews": self.rews, "dones": self.dones}
+        wrong += [f"{k} {tuple(v.shape)}" for k, v in per_step.items() if v.shape != (steps, 1)]
+        if steps < 1 or self.actions.dim() != 2 or wrong:
+            raise DataError(
+                f"RLData: actions {tuple(self.actions.shape)} do not fit with {', '.join(wrong) or 'anything'}; it "
+                "needs actions (L, A), rews and dones (L, 1), and L + 1 rows of everything else"
+            )
 
     def __len__(self) -> int:
         """Number of transitions."""
@@ -310,10 +329,18 @@ def sample_trajectory(dataset: RLDataset, rng: np.random.Generator) -> RLData:
     """One trajectory of a dataset, which may take the generator or not."""
     sample: Any = dataset.sample_random_trajectory
     if takes_generator(sample, after=0):
-        return sample(rng)
-    if "rng" in inspect.signature(sample).parameters:
-        return sample(rng=rng)
-    return sample()
+        found = sample(rng)
+    elif "rng" in inspect.signature(sample).parameters:
+        found = sample(rng=rng)
+    else:
+        found = sample()
+    size = dataset.action_format.size if dataset.action_format is not None else found.actions.shape[1]
+    if found.actions.shape[1] != size:
+        raise DataError(
+            f"{type(dataset).__name__}: a trajectory's actions have size {found.actions.shape[1]}, this run's {size} "
+            "(one-hot when discrete)"
+        )
+    return found
 
 
 class DoNothingDataset(RLDataset):

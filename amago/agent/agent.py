@@ -7,8 +7,10 @@ AMAGO: arXiv 2310.09971; AMAGO-2: arXiv 2411.11188.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from numbers import Integral
 from typing import Any
 
 import gin
@@ -110,6 +112,10 @@ class Agent(CriticValues):
         self.fake_filter = fake_filter
         self.num_actions_for_value_in_critic_loss = num_actions_for_value_in_critic_loss
         self.num_actions_for_value_in_actor_loss = num_actions_for_value_in_actor_loss
+        if not callable(fbc_filter_func):
+            raise ConfigurationError(
+                f"{type(self).__name__}.fbc_filter_func is {fbc_filter_func!r}; give a function, such as @exp_filter"
+            )
         fbc_filter_func(torch.zeros(1, 1, 1, 1))  # so that config.txt has the filter's settings
         self.fbc_filter_func = without_gin(fbc_filter_func)
         self.use_target_actor = use_target_actor
@@ -149,8 +155,13 @@ class Agent(CriticValues):
             "num_actions_for_value_in_critic_loss",
             "num_actions_for_value_in_actor_loss",
         ):
-            if getattr(self, setting) < 1:
-                raise ConfigurationError(f"{name}.{setting} must be at least 1, got {getattr(self, setting)}")
+            value = getattr(self, setting)
+            if not isinstance(value, Integral) or value < 1:
+                raise ConfigurationError(
+                    f"{name}.{setting} must be a whole number of at least 1, got {value!r}"
+                )
+        if not math.isfinite(self.reward_multiplier):
+            raise ConfigurationError(f"{name}.reward_multiplier must be finite, got {self.reward_multiplier}")
         for setting in ("online_coeff", "offline_coeff", "critic_loss_weight"):
             if getattr(self, setting) < 0:
                 raise ConfigurationError(f"{name}.{setting} must be 0 or more, got {getattr(self, setting)}")
@@ -164,6 +175,10 @@ class Agent(CriticValues):
 
     def _check_critics(self) -> None:
         """Critics of values for `Agent`, of bins for `MultiTaskAgent`."""
+        if not hasattr(self.critics, "critic_network_forward"):
+            raise ConfigurationError(
+                f"{type(self).__name__}.critic_type is {type(self.critics).__name__}, which is no BaseCriticHead"
+            )
         if hasattr(self.critics, "bin_dist_to_raw_vals") != self.critics_have_bins:
             name, other = type(self).__name__, "NCriticsTwoHot" if self.critics_have_bins else "NCritics"
             raise ConfigurationError(

@@ -311,6 +311,13 @@ class AsyncActors(Actors):
                 f"an environment worker died or did not start within {timeout:g} s (Experiment.worker_timeout); "
                 "its own output is above; env_mode='sync' shows the traceback"
             ) from error
+        except RuntimeError as error:
+            if "spaces" not in str(error) and "action space" not in str(error):
+                raise
+            raise ConfigurationError(
+                "the environments that the functions build have different spaces; actors of one run must share "
+                "observation and action spaces"
+            ) from error
         self.batched_envs = len(make_envs)
         single = self.envs.single_observation_space
         assert isinstance(single, spaces.Dict)

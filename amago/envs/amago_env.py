@@ -253,7 +253,12 @@ def logged_metrics(info: Mapping[str, Any], n: int) -> dict[str, tuple[np.ndarra
     for key, value in info.items():
         if not key.startswith(AMAGO_ENV_LOG_PREFIX):
             continue
-        values = np.broadcast_to(np.asarray(value, dtype=np.float64), (n,))
+        try:
+            values = np.broadcast_to(np.asarray(value, dtype=np.float64), (n,))
+        except (TypeError, ValueError) as error:
+            raise EnvironmentFailure(
+                f"the environment logs {key!r} as {value!r}, which is not a number of each of its {n} actors"
+            ) from error
         mask = np.broadcast_to(np.asarray(info.get("_" + key, True), dtype=bool), (n,))
         found[key[len(AMAGO_ENV_LOG_PREFIX) :].strip(" _:")] = (values, mask)
     return found

@@ -6,7 +6,7 @@ import gin
 import torch
 from torch import Tensor, nn
 
-from amago.nets.utils import bias_corrected_step, masked_moments
+from amago.nets.utils import bias_corrected_step, check_step_size, masked_moments
 
 
 @gin.configurable(module="amago.nets.actor_critic")
@@ -33,6 +33,7 @@ class PopArtLayer(nn.Module):
         self, num_gammas: int, beta: float = 5e-4, init_nu: float = 100.0, enabled: bool = True
     ) -> None:
         super().__init__()
+        check_step_size("PopArtLayer", beta)
         self.beta, self.enabled = beta, enabled
         shape = (num_gammas, 1)
         self.register_buffer("mu", torch.zeros(shape))

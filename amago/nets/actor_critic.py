@@ -73,6 +73,18 @@ class BaseActorHead(nn.Module, ABC):
             raise ConfigurationError(
                 f"an actor cannot act in {action_space}; offer Discrete, MultiBinary or Box"
             )
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        """Refuse a distribution of another kind of actions."""
+        dist, box = self.policy_dist, isinstance(self.action_space, spaces.Box)
+        bits = isinstance(dist, policy_dists.Multibinary)
+        if dist.is_discrete is box or (bits and isinstance(self.action_space, spaces.Discrete)):
+            setting = "continuous_dist_type" if box else "discrete_dist_type"
+            raise ConfigurationError(
+                f"{type(self).__name__}.{setting} is {type(dist).__name__}, which is for another kind of actions than "
+                f"{self.action_space}"
+            )
 
     @property
     def actions_differentiable(self) -> bool:

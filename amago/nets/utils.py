@@ -47,6 +47,12 @@ def masked_moments(x: Tensor, mask: Tensor | None, stat_ndim: int) -> tuple[Tens
     return total / count, squares / count, some
 
 
+def check_step_size(cls: str, beta: float) -> None:
+    """Refuse a step of running averages outside (0, 1]: 0 leaves nothing to divide by."""
+    if not 0.0 < beta <= 1.0:
+        raise ConfigurationError(f"{cls}.beta is {beta}; use more than 0, at most 1")
+
+
 def bias_corrected_step(beta: float, t: Tensor) -> Tensor:
     """Step size ``beta / (1 - (1 - beta)^t)``, in the dtype of ``t`` (float32 on purpose)."""
     return beta / (1.0 - (1.0 - beta) ** t)
@@ -72,6 +78,7 @@ class InputNorm(nn.Module):
 
     def __init__(self, dim: int, beta: float = 1e-4, init_nu: float = 1.0, skip: bool = False) -> None:
         super().__init__()
+        check_step_size("InputNorm", beta)
         self.dim, self.beta, self.skip = dim, beta, skip
         self.register_buffer("mu", torch.zeros(dim))
         self.register_buffer("nu", torch.full((dim,), float(init_nu)))

@@ -22,9 +22,12 @@ from amago.errors import (
     EnvironmentFailure,
     TrainingDiverged,
 )
-from amago.loading import Batch, DiskTrajDataset
+from amago.loading import Batch, DiskTrajDataset, DoNothingDataset, RLData
+from amago.nets.actor_critic import Actor
 from amago.nets.policy_dists import GMM, Beta
+from amago.nets.traj_encoders import GRUTrajEncoder
 from amago.nets.transformer import SlidingWindowFlexAttention
+from amago.nets.tstep_encoders import FFTstepEncoder
 from tests.unit.core.small_run import configure, experiment
 
 
@@ -131,6 +134,120 @@ def test_distributions_that_cannot_be(tmp_path: Path, settings: dict[str, Any], 
     with pytest.raises(ConfigurationError) as error:
         experiment(tmp_path, **on(Pushed))
     assert says in one_line(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"Actor.discrete_dist_type": GMM}, "Actor.discrete_dist_type is GMM"),
+        ({"Actor.dropout_p": 1.5}, "Actor cannot be built with its settings: dropout probability"),
+        ({"NCritics.d_hidden": 8.5}, "NCritics cannot be built"),
+        ({"Agent.n_step": 1.5}, "Agent.n_step must be a whole number"),
+        ({"Agent.reward_multiplier": float("nan")}, "Agent.reward_multiplier must be finite"),
+        ({"Agent.fbc_filter_func": "exp"}, "Agent.fbc_filter_func is 'exp'"),
+        ({"Agent.critic_type": Actor}, "Agent.critic_type is Actor, which is no BaseCriticHead"),
+        ({"PopArtLayer.beta": 0}, "PopArtLayer.beta is 0"),
+        ({"InputNorm.beta": 2.0}, "InputNorm.beta is 2.0"),
+    ],
+)
+def test_parts_that_cannot_be(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    """Values of the wrong kind or size, anywhere in the agent."""
+    configure(**settings)
+    with pytest.raises(ConfigurationError) as error:
+        experiment(tmp_path)
+    assert says in one_line(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("traj_encoder_type", FFTstepEncoder),
+        ("tstep_encoder_type", GRUTrajEncoder),
+        ("agent_type", GRUTrajEncoder),
+        ("exploration_wrapper_type", 3),
+    ],
+)
+def test_parts_in_each_others_places(tmp_path: Path, name: str, value: Any) -> None:
+    """Before anything is built."""
+    with pytest.raises(ConfigurationError, match=f"Experiment.{name} must be"):
+        experiment(tmp_path, start=False, **{name: value})
+
+
+def test_errors_of_a_users_own_code_stay_what_they_are(tmp_path: Path) -> None:
+    """An encoder of the user's that fails is not a setting's fault."""
+
+    class Broken(FFTstepEncoder):
+        def __init__(self, *given: Any) -> None:
+            raise ValueError("my own mistake")
+
+    with pytest.raises(ValueError, match="my own mistake"):
+        experiment(tmp_path, tstep_encoder_type=Broken)
+
+
+def test_environments_of_different_spaces(tmp_path: Path) -> None:
+    """In worker processes, as in this one."""
+
+    class Other(Steps):
+        action_space = gym.spaces.Discrete(3)
+
+    both = [lambda: AMAGOEnv(Steps(), "a"), lambda: AMAGOEnv(Other(), "b")]
+    for mode in ("sync", "async"):
+        with pytest.raises(ConfigurationError, match="must share observation and action spaces"):
+            experiment(tmp_path, make_train_env=both, make_val_env=both, env_mode=mode, parallel_actors=2)
+
+
+def test_a_metric_that_is_no_number(tmp_path: Path) -> None:
+    """Named, with what it is instead."""
+
+    class Talks(Steps):
+        def step(self, action):
+            return *super().step(action)[:4], {"AMAGO_LOG_METRIC mood": "good"}
+
+    with pytest.raises(EnvironmentFailure, match="AMAGO_LOG_METRIC mood' as 'good'"):
+        experiment(tmp_path, **on(Talks)).learn()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"obs": {"observation": torch.zeros(6, 2)}}, "obs"),
+        ({"rews": torch.zeros(6)}, "rews"),
+        ({"dones": torch.zeros(5, 1, dtype=torch.bool)}, "dones"),
+        ({"time_idxs": torch.arange(6)[:, None]}, "time_idxs"),
+        ({"actions": torch.zeros(0, 2)}, "actions"),
+    ],
+)
+def test_sequences_that_do_not_fit_together(changes: dict[str, Any], says: str) -> None:
+    """A missing last observation would be filled with zeros, and bootstrapped from."""
+    fits: dict[str, Any] = {
+        "obs": {"observation": torch.zeros(7, 2)},
+        "rews": torch.zeros(6, 1),
+        "dones": torch.zeros(6, 1, dtype=torch.bool),
+        "actions": torch.zeros(6, 2),
+        "time_idxs": torch.arange(7)[:, None],
+    }
+    assert len(RLData(**fits)) == 6
+    with pytest.raises(DataError, match=says):
+        RLData(**fits | changes)
+
+
+def test_a_dataset_whose_actions_are_not_one_hot(tmp_path: Path) -> None:
+    """Indices where vectors are needed: the size is named."""
+
+    class Indices(DoNothingDataset):
+        ready_for_training = True  # type: ignore[assignment]
+
+        def sample_random_trajectory(self) -> RLData:
+            return RLData(
+                obs={"observation": torch.zeros(7, 2)},
+                rews=torch.zeros(6, 1),
+                dones=torch.zeros(6, 1, dtype=torch.bool),
+                actions=torch.ones(6, 1),
+                time_idxs=torch.arange(7)[:, None],
+            )
+
+    with pytest.raises(DataError, match="size 1, this run's 2"):
+        experiment(tmp_path, dataset=Indices(), **on(Steps)).learn()
 
 
 def test_probabilities_that_cannot_be(tmp_path: Path) -> None:
