@@ -67,10 +67,21 @@ def provide_data(cell: Cell, state: Path) -> None:
         ConfigurationError: the data are missing, or are not this environment's.
     """
     import envs_suite
+    from amago_suite.engines import box
 
     spec = envs_suite.get(cell.env_id)
     folder = state / REPLAY_NAME / "buffer" / "protected"
-    if spec.data is not None and not any(folder.glob("*.safetensors")):
+    if any(folder.glob("*.safetensors")):
+        return
+    if box.current() is not None:
+        try:
+            spec.check_files(cell.env_params)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{error}. This is a container, which has the files of its image and of the cell's folder: bring yours "
+                "in with an image of your own (docs/images.md), or use --engine host"
+            ) from error
+    if spec.data is not None:
         spec.data(cell.env_params, folder)
 
 

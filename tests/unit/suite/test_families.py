@@ -12,6 +12,8 @@ import pytest
 import envs_suite
 from amago.errors import ConfigurationError
 from amago_suite import families
+from amago_suite.build import provide_data
+from amago_suite.engines import box
 from amago_suite.grid import plan
 from envs_suite import files
 
@@ -98,6 +100,19 @@ def test_a_missing_data_file_is_told_before_anything_starts(project: Path, tmp_p
     assert "one of random, skilled, mixed" in said("offline-pendulum", "mixt")
     (tmp_path / "notes.hdf5").write_text("not this")
     assert "notes.hdf5' is no HDF5 file" in said("offline-hopper", str(tmp_path / "notes.hdf5"))
+
+
+def test_a_file_that_a_container_cannot_see_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the message of a job in a container, where a file that the machine has is missing: why, and the way out."""
+    file = tmp_path / "odd.yaml"
+    file.write_text(SUITE.format(id="{ id: offline-hopper, params: { data: /data/mine.hdf5 } }"))
+    (cell,) = plan(str(file)).cells
+    monkeypatch.setattr(box, "current", lambda: object())
+    with pytest.raises(ConfigurationError, match=r"'/data/mine\.hdf5'.*a container.*--engine host") as caught:
+        provide_data(cell, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_files_of_a_familys_package_are_asked_of_its_own_python(project: Path, tmp_path: Path) -> None:
