@@ -157,9 +157,7 @@ class Agent(CriticValues):
         ):
             value = getattr(self, setting)
             if not isinstance(value, Integral) or value < 1:
-                raise ConfigurationError(
-                    f"{name}.{setting} must be a whole number of at least 1, got {value!r}"
-                )
+                raise ConfigurationError(f"{name}.{setting} must be at least 1 and whole, got {value!r}")
         if not math.isfinite(self.reward_multiplier):
             raise ConfigurationError(f"{name}.reward_multiplier must be finite, got {self.reward_multiplier}")
         for setting in ("online_coeff", "offline_coeff", "critic_loss_weight"):

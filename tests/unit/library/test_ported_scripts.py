@@ -173,16 +173,23 @@ def test_a_generator_is_given_to_whoever_takes_one(tmp_path: Path) -> None:
         def get_description(self) -> str:
             return ""
 
+    given: list[Any] = []
+    transition = (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1))
+    data = RLData({"observation": torch.zeros(2, 1)}, *transition, torch.arange(2)[:, None])
+
     class ByName(Base):
-        def sample_random_trajectory(self, *, rng: Any) -> Any:
-            return rng
+        def sample_random_trajectory(self, *, rng: Any) -> RLData:
+            given.append(rng)
+            return data
 
     class Without(Base):
-        def sample_random_trajectory(self, **others: Any) -> Any:
-            return None
+        def sample_random_trajectory(self, **others: Any) -> RLData:
+            given.append(others)
+            return data
 
     rng = np.random.default_rng(0)
-    assert sample_trajectory(ByName(), rng) is rng and sample_trajectory(Without(), rng) is None
+    assert sample_trajectory(ByName(), rng) is data is sample_trajectory(Without(), rng)
+    assert given == [rng, {}]
 
     def halved(traj: Any) -> Any:
         return traj.with_rewards(traj.rews / 2)
