@@ -355,6 +355,14 @@ class NCriticsTwoHot(BaseCriticHead):
     def bin_dist_to_raw_vals(self, bin_dist: pyd.Categorical) -> Tensor:
         """Values (..., 1), in the units of returns, of a distribution over bins of batch shape (...)."""
         probs = bin_dist.probs
+        if torch.is_autocast_enabled(probs.device.type):
+            # half precision has eight bits for a bin's logarithm: an error of several percent of the value
+            with torch.autocast(probs.device.type, enabled=False):
+                return self._expected_value(probs.float())
+        return self._expected_value(probs)
+
+    def _expected_value(self, probs: Tensor) -> Tensor:
+        """Values (..., 1) for probabilities over bins (..., bins)."""
         # a product with a vector: the largest tensor of the update is read once and not written again;
         # critics first, as they compute, or the product would begin with a copy
         first = probs.movedim(-3, 0) if probs.dim() > 3 else probs

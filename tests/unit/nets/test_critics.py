@@ -262,3 +262,13 @@ def test_gin_and_impossible_settings():
             NCriticsTwoHot(D, BOX, GAMMAS, C, **settings)
     with pytest.raises(ConfigurationError, match="num_critics"):
         NCritics(D, BOX, GAMMAS, 0)
+
+
+@pytest.mark.parametrize("use_symlog", [True, False])
+def test_values_of_bins_are_whole_under_half_precision(use_symlog: bool) -> None:
+    """A sum over bins in bfloat16 would be wrong by percents; only the networks compute in it."""
+    critics = NCriticsTwoHot(D, DISCRETE, GAMMAS, C, use_symlog=use_symlog)
+    bins = torch.distributions.Categorical(logits=4.0 * torch.randn(K, B, L, C, G, 128))
+    whole = critics.bin_dist_to_raw_vals(bins)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(critics.bin_dist_to_raw_vals(bins), whole)
