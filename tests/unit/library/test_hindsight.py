@@ -184,6 +184,23 @@ def test_the_side_of_the_mazes_is_found(tmp_path: Path) -> None:
         MazeGoalRelabeler(probability=1.0)(walk, np.random.default_rng(0))
 
 
+def test_goals_say_the_side_too() -> None:
+    """An agent that stands on (5, 5) of a 15 x 15 maze could stand on (3, 3) of a 9 x 9 one: its goals tell."""
+    row = np.array([5, 5, 1, 1, 1, 1, 7, 3, 7, 13, 1, 11, 3], np.float32) / 15
+    walk = FrozenTraj(
+        {"observation": np.stack([row, row])},
+        np.zeros((2, 6), np.float32),
+        np.arange(2)[:, None],
+        np.zeros((1, 1), np.float32),
+        np.zeros((1, 1), bool),
+        np.eye(5, dtype=np.float32)[:1],
+    )
+    found, given = MazeGoalRelabeler(probability=1.0), MazeGoalRelabeler(15, probability=1.0)
+    left, right = (r(walk, np.random.default_rng(0)).obs["observation"] for r in (found, given))
+    np.testing.assert_allclose(left, right)
+    np.testing.assert_allclose(left[0, 9:], row[9:])  # no time to reach the second and the third
+
+
 def test_a_suite_relabels_mazes(tmp_path: Path) -> None:
     """Guards config/environments/maze-runner.gin: cells of this environment read their trajectories with hindsight."""
     file = tmp_path / "mazes.yaml"
