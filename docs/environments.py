@@ -19,9 +19,9 @@ _HEAD = """# Environments
 What a suite file can name. This page is written from the registry by `python docs/environments.py`; do not
 edit it by hand. `amago-suite envs ID` shows one entry in the terminal.
 
-Horizons, scores and bounds are those of the default parameters; a suite's tables use those of its own. A score of uniformly random actions is the
-mean over that many episodes of training's tasks, with the standard error of that mean
-(`python benchmarks/random_policies.py ID --episodes N --seed S` prints it again).
+Horizons, scores and bounds are those of the default parameters; a suite's tables use those of its own. A score
+of uniformly random actions is the mean over that many episodes of training's tasks, with the standard error of
+that mean (`python benchmarks/random_policies.py ID --episodes N --seed S` prints it again).
 Families share one set of packages, one virtual environment and one image: `core` is part of every set-up, the
 others are built with `make family-NAME`. The registry can be read without any of them.
 
