@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 from amago.errors import ConfigurationError
-from envs_suite.offline_data import PLAYED, data_file, play_episodes, read_episodes, write_shard_of
+from envs_suite.offline_data import (
+    PLAYED,
+    Episode,
+    check_episodes,
+    data_file,
+    play_episodes,
+    read_episodes,
+    write_shard_of,
+)
 from envs_suite.random_scores import RANDOM_SCORES
 from envs_suite.registry import EnvSpec, Param, Params, Score, Split, register
 
@@ -40,26 +49,31 @@ def _offline(name: str) -> EnvSpec:
 
         return gym.make(gym_id, disable_env_checker=True)
 
+    def names_a_file(params: Params) -> bool:
+        return not (played and params["data"] in PLAYED)
+
+    def read(params: Params) -> list[Episode]:
+        file = data_file(params["data"], played)
+        episodes = read_episodes(file)
+        try:
+            check_episodes(episodes, factory({}, 1, "train"), env_id)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{file}: {error}") from error
+        return episodes
+
     def check_files(params: Params) -> None:
-        if not (played and params["data"] in PLAYED):
+        if names_a_file(params):
             try:
                 data_file(params["data"], played)
+                if importlib.util.find_spec("h5py") is not None:
+                    read(params)
             except ConfigurationError as error:
                 raise ConfigurationError(f"environment {env_id!r}: {error}") from error
 
     def data(params: Params, folder: Path) -> None:
-        import gymnasium as gym
-
-        env = gym.make(gym_id, disable_env_checker=True)
-        if played and params["data"] in PLAYED:
-            write_shard_of(play_episodes(env, gym_id, params["data"]), env, folder, env_id)
-            return
-        file = data_file(params["data"], played)
-        episodes = read_episodes(file)
-        try:
-            write_shard_of(episodes, env, folder, env_id)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{file}: {error}") from error
+        env = factory({}, 1, "train")
+        episodes = read(params) if names_a_file(params) else play_episodes(env, gym_id, params["data"])
+        write_shard_of(episodes, env, folder, env_id)
 
     what = "a file of Minari or D4RL (path)"
     return EnvSpec(
@@ -83,6 +97,7 @@ def _offline(name: str) -> EnvSpec:
         random_score=RANDOM_SCORES.get(f"gym-{name}"),
         requires=("h5py",) if played else ("h5py", "mujoco"),
         check_files=check_files,
+        files_are_in_family=names_a_file,
         data=data,
     )
 

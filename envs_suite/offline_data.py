@@ -211,47 +211,66 @@ def play_episodes(env: gym.Env, gym_id: str, how: str, episodes: int = EPISODES)
 # -- into the agent's format ---------------------------------------------------------------------------
 
 
-def write_shard_of(episodes: list[Episode], env: gym.Env, folder: Path, name: str) -> Path:
-    """One file of the agent's format with all episodes, in ``folder``.
+def check_episodes(episodes: list[Episode], env: gym.Env, name: str) -> None:
+    """See that episodes are ones of ``env``.
 
     Raises:
         ConfigurationError: observations or actions are not those of ``env``, or a number is none.
     """
+    for episode in episodes:
+        _actions(episode, env, name)
+
+
+def _size(env: gym.Env) -> int:
+    """Numbers of an action, or how many there are where it is one of several."""
+    acting = env.action_space
+    return int(acting.n) if isinstance(acting, spaces.Discrete) else int(np.prod(acting.shape or ()))
+
+
+def _actions(episode: Episode, env: gym.Env, name: str) -> np.ndarray:
+    """An episode's actions (T, A) as the agent has them: integers from 0, or numbers in [-1, 1].
+
+    Raises:
+        ConfigurationError: see `check_episodes`.
+    """
+    observed, acting, size = env.observation_space.shape or (), env.action_space, _size(env)
+    who = env.spec.id if env.spec else env
+    actions = episode.actions.reshape(len(episode.actions), -1)
+    width = 1 if isinstance(acting, spaces.Discrete) else size
+    if episode.observations.shape[1:] != observed or actions.shape[1] != width:
+        raise ConfigurationError(
+            f"{name}: observations of shape {episode.observations.shape[1:]} and {actions.shape[1]} numbers an action "
+            f"are not those of {who} ({observed} and {width})"
+        )
+    every = {"observations": episode.observations, "actions": actions, "rewards": episode.rewards}
+    for what, numbers in every.items():
+        if not np.isfinite(numbers).all():
+            raise ConfigurationError(f"{name}: {what} that are not finite numbers; leave such episodes out")
+    if isinstance(acting, spaces.Discrete):
+        first = int(acting.start)
+        chosen = actions.astype(np.int64) - first
+        if (chosen != actions - first).any() or chosen.min() < 0 or chosen.max() >= size:
+            raise ConfigurationError(
+                f"{name}: actions from {actions.min():g} to {actions.max():g} are not all among the {size} of {who}, "
+                f"whole numbers from {first}"
+            )
+        return chosen
+    assert isinstance(acting, spaces.Box)
+    low, high = acting.low.reshape(-1), acting.high.reshape(-1)
+    return np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+def write_shard_of(episodes: list[Episode], env: gym.Env, folder: Path, name: str) -> Path:
+    """One file of the agent's format with all episodes, in ``folder``.
+
+    Raises:
+        ConfigurationError: see `check_episodes`.
+    """
     from amago.storage import ActionFormat, Rows, write_shard
 
-    observed, acting = env.observation_space.shape or (), env.action_space
-    discrete = isinstance(acting, spaces.Discrete)
-    size = int(acting.n) if isinstance(acting, spaces.Discrete) else int(np.prod(acting.shape or ()))
     trajectories = []
     for episode in episodes:
-        actions = episode.actions.reshape(len(episode.actions), -1)
-        width = 1 if discrete else size
-        if episode.observations.shape[1:] != observed or actions.shape[1] != width:
-            raise ConfigurationError(
-                f"{name}: observations of shape {episode.observations.shape[1:]} and {actions.shape[1]} numbers an action "
-                f"are not those of {env.spec.id if env.spec else env} ({observed} and {width})"
-            )
-        for what, numbers in (
-            ("observations", episode.observations),
-            ("actions", actions),
-            ("rewards", episode.rewards),
-        ):
-            if not np.isfinite(numbers).all():
-                raise ConfigurationError(
-                    f"{name}: {what} that are not finite numbers; leave such episodes out"
-                )
-        if isinstance(acting, spaces.Discrete):
-            chosen = actions.astype(np.int64) - int(acting.start)
-            if (chosen != actions - int(acting.start)).any() or chosen.min() < 0 or chosen.max() >= size:
-                raise ConfigurationError(
-                    f"{name}: actions from {actions.min():g} to {actions.max():g} are not all among the {size} of "
-                    f"{env.spec.id if env.spec else env}, whole numbers from {int(acting.start)}"
-                )
-            actions = chosen
-        else:
-            assert isinstance(acting, spaces.Box)
-            low, high = acting.low.reshape(-1), acting.high.reshape(-1)
-            actions = np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0).astype(np.float32)
+        actions = _actions(episode, env, name)
         steps = len(actions)
         dones = np.zeros(steps + 1, dtype=bool)
         dones[-1] = episode.terminated
@@ -266,5 +285,6 @@ def write_shard_of(episodes: list[Episode], env: gym.Env, folder: Path, name: st
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SHARD
-    write_shard(path, trajectories, [name] * len(trajectories), ActionFormat(discrete, size))
+    form = ActionFormat(isinstance(env.action_space, spaces.Discrete), _size(env))
+    write_shard(path, trajectories, [name] * len(trajectories), form)
     return path

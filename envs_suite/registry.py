@@ -162,8 +162,8 @@ class EnvSpec:
         samples_tasks: each episode draws a task, and those of the "eval" split never occur in "train".
         vectorised: ``make`` accepts ``num_envs > 1``.
         licence: of what this entry installs or is.
-        check_files: raises ConfigurationError where a file that these parameters need is missing.
-        files_are_in_family: ``check_files`` needs the family's packages.
+        check_files: raises ConfigurationError where a file that these parameters need is missing or of no use.
+        files_are_in_family: whether ``check_files`` needs the family's packages to look into the files.
         data: writes finished episodes to learn from, in the agent's format, into a folder.
         requires: modules that must be importable; the family's lock brings them.
     """
@@ -185,7 +185,7 @@ class EnvSpec:
     published: tuple[Published, ...] = ()
     requires: tuple[str, ...] = ()
     check_files: Callable[[Params], None] = _unlimited
-    files_are_in_family: bool = False
+    files_are_in_family: Callable[[Params], bool] = lambda p: False
     data: Callable[[Params, Path], None] | None = None
     bounds_of: Callable[[Params], tuple[float, float, str] | None] | None = None
 

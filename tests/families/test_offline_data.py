@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from amago_suite.families import environment_folder, python_of
+from amago.errors import ConfigurationError
+from amago_suite.families import check_environments, environment_folder, python_of
+from amago_suite.grid import plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.family]
 
@@ -144,10 +146,9 @@ refused(lambda: write_shard_of(episodes, gym.make("Pendulum-v1"), work, "mine"),
 """
 
 
-@pytest.mark.parametrize("code", [MINARI, D4RL, BAD], ids=["minari", "d4rl", "bad"])
-def test_data_files(code: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Guards the readers: what is written in either format comes back as the same transitions in the agent's own
-    (actions over [-1, 1], ends where they were), and what is no such file is one line that names it."""
+@pytest.fixture
+def python(request: pytest.FixtureRequest) -> str:
+    """The Python of the family, which must be installed."""
     wanted = request.config.getoption("family")
     if wanted and "offline" not in wanted:
         pytest.skip("left out by --family")
@@ -155,10 +156,42 @@ def test_data_files(code: str, tmp_path: Path, request: pytest.FixtureRequest) -
         if "family" in request.config.getoption("require"):
             pytest.fail("needs the family offline: make family-offline", pytrace=False)
         pytest.skip("needs the family offline: make family-offline")
-    done = subprocess.run(
-        [str(python_of("offline")), "-W", "ignore", "-c", code, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return str(python_of("offline"))
+
+
+@pytest.mark.parametrize("code", [MINARI, D4RL, BAD], ids=["minari", "d4rl", "bad"])
+def test_data_files(code: str, tmp_path: Path, python: str) -> None:
+    """Guards the readers: what is written in either format comes back as the same transitions in the agent's own
+    (actions over [-1, 1], ends where they were), and what is no such file is one line that names it."""
+    command = [python, "-W", "ignore", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+WRITE = """
+import sys, h5py, numpy as np
+with h5py.File(sys.argv[1], "w") as f:
+    f["observations"], f["rewards"], f["terminals"] = np.zeros((9, 4)), np.ones(9), np.arange(9) == 8
+    f["actions"] = np.full(9, int(sys.argv[2]))
+"""
+
+
+def test_a_useless_data_file_is_told_before_anything_starts(tmp_path: Path, python: str) -> None:
+    """Guards `amago-suite run`: the family's own Python looks into the file that a suite names, and its one line comes
+    with the suite's name, the environment, the file and what is wrong."""
+    suite, file = tmp_path / "mine.yaml", tmp_path / "mine.hdf5"
+    suite.write_text(
+        f"environments:\n  - {{ id: offline-cartpole, params: {{ data: {file} }} }}\narchitectures: [ff]\nseeds: [0]\n"
+        "budget: { epochs: 1 }\n"
+    )
+    environments = plan(str(suite), results=tmp_path / "results").environments
+    for action in (1, 2):
+        subprocess.run([python, "-c", WRITE, str(file), str(action)], check=True)
+        if action == 1:
+            check_environments(environments, suite.name)
+            continue
+        with pytest.raises(
+            ConfigurationError, match=r"^mine\.yaml: environment 'offline-cartpole'.*mine\.hdf5.*among the 2"
+        ) as caught:
+            check_environments(environments, suite.name)
+        assert "\n" not in str(caught.value)

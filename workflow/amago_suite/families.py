@@ -66,13 +66,14 @@ def check_environments(environments: Iterable[Environment], who: str) -> None:
     import envs_suite
 
     environments = list(environments)
-    in_family = [e for e in environments if envs_suite.get(e.id).files_are_in_family]
+    in_family = [e for e in environments if envs_suite.get(e.id).files_are_in_family(e.params)]
     for environment in environments:
         spec = envs_suite.get(environment.id)
         try:
             if spec.by_hand:
                 spec.check_installed()
-            if environment not in in_family:
+            # Whether a data file is there can be seen without any package.
+            if environment not in in_family or spec.data is not None:
                 spec.check_files(environment.params)
         except ConfigurationError as error:
             raise ConfigurationError(f"{who}: {error}") from error
@@ -83,13 +84,13 @@ def check_environments(environments: Iterable[Environment], who: str) -> None:
             f"{who}: environments of {'family' if len(missing) == 1 else 'the families'} {', '.join(missing)} "
             f"are not installed here; install with: {commands}"
         )
-    for environment in in_family:
+    for environment in {json.dumps((e.id, e.params)): e for e in in_family}.values():
         if lacking := _lacking_file(environment):
             raise ConfigurationError(f"{who}: {lacking}")
 
 
 def _lacking_file(environment: Environment) -> str | None:
-    """What is said of a missing file by the family's own Python, which has the package that knows its files."""
+    """What is said of a file by the family's own Python, which has the package that knows its files."""
     python = python_of(environment.family) or sys.executable
     command = [str(python), "-W", "ignore", "-m", "envs_suite.files", environment.id]
     done = subprocess.run(
