@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class AmagoError(Exception):
     """Base of every error that is the user's to mend. Its message is one clear line."""
@@ -36,3 +38,14 @@ class TrainingInterrupted(KeyboardInterrupt):
 
     A ``KeyboardInterrupt``, so that code which does not know it still stops.
     """
+
+
+_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, the system or torch (which has no class for it on a CPU) had no memory left."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)

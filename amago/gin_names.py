@@ -19,7 +19,7 @@ import gin
 from gin import config_parser
 
 import amago.errors
-from amago.errors import AmagoError, ConfigurationError
+from amago.errors import AmagoError, ConfigurationError, is_out_of_memory
 from amago.registry import nearest
 
 _T = TypeVar("_T", bound=type)
@@ -225,6 +225,8 @@ def explain_required() -> Iterator[None]:
             raise
         raise _original_class(error)(first) from error
     except (RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):  # a setting is to blame for it at most in part
+            raise
         found = _REQUIRED.search(str(error))
         if found is None:
             built = _BUILT.search(str(error))

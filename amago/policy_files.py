@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from amago.errors import CheckpointError
+from amago.errors import CheckpointError, is_out_of_memory
 from amago.files import write_atomic, write_bytes
 from amago.version import TRAINING_VERSION
 
@@ -49,6 +49,8 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such policy file") from error
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path}: not a readable policy file ({_first_line(error)})") from error
     found = load_without_running(path, device)
     if not isinstance(found, dict) or not all(

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 
 from amago.checkpoints import _NAME, STATE, Checkpoint, Position
-from amago.errors import CheckpointError, DataError
+from amago.errors import CheckpointError, DataError, is_out_of_memory
 from amago.files import write_bytes
 from amago.policy_files import check_same_architecture, is_plain, load_without_running
 from amago.version import TRAINING_VERSION
@@ -119,6 +119,8 @@ def restore(experiment: ExperimentSaving, checkpoint: Checkpoint, weights_only: 
     try:
         weights = load_file(folder / POLICY, device=str(experiment.DEVICE))
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{folder}: unreadable checkpoint ({error})") from error
     check_same_architecture(experiment.policy, weights, folder / POLICY)
     if weights_only:
@@ -139,6 +141,8 @@ def restore(experiment: ExperimentSaving, checkpoint: Checkpoint, weights_only: 
         experiment.optimizer.load_state_dict(optimizer)
         experiment.collector.train.exploration.load_state_dict(state["exploration"])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, DataError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{folder}: not a checkpoint of this run ({error!r})") from error
     experiment.epoch, experiment.batch = int(state["epoch"]), int(state["batch"])
     experiment.env_steps = int(state["env_steps"])

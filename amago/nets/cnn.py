@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amago.errors import ConfigurationError
+from amago.errors import ConfigurationError, is_out_of_memory
 from amago.nets.utils import activation_switch
 
 
@@ -59,6 +59,8 @@ class CNN(nn.Module, ABC):
             with torch.no_grad():
                 return self(self.blank_img).shape[-1]
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise ConfigurationError(
                 f"{type(self).__name__} cannot read images of shape {self.img_shape}"
                 f"{'' if self.channels_first else ' (channels last)'}: {str(error).splitlines()[0]}; "

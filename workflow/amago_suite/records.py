@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import errno
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -199,16 +198,6 @@ def one_line(error: str) -> str:
 MORE_MEMORY = (
     "lower Experiment.batch_size, Experiment.parallel_actors or max_seq_len, or give the run more memory"
 )
-
-_MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, the system or torch (which has no class for it on a CPU) had no memory left."""
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_WORDS)
 
 
 def write_failure(cell: Cell, error: str, stage: str, log: Path | str | None) -> str:

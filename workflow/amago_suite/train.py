@@ -14,7 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from amago.errors import AmagoError, ConfigurationError, TrainingDiverged, TrainingInterrupted
+from amago.errors import (
+    AmagoError,
+    ConfigurationError,
+    TrainingDiverged,
+    TrainingInterrupted,
+    is_out_of_memory,
+)
 from amago.files import fsync_folder
 from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
@@ -140,7 +146,7 @@ class _Attempt:
         except AmagoError as error:
             self.fail(str(error))
         except Exception as error:
-            if records.is_out_of_memory(error):
+            if is_out_of_memory(error):
                 reason = records.OUT_OF_MEMORY
                 self.fail(f"{records.OUT_OF_MEMORY}: {records.MORE_MEMORY} ({str(error).strip()[:200]})")
             else:
