@@ -28,26 +28,35 @@ class StopRequest:
     def __init__(self, grace_seconds: float) -> None:
         self.grace_seconds = grace_seconds
         self.wanted = False
+        self._inside = False
         self._timer: threading.Timer | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        self._inside = True
+        if self.wanted:
+            self._limit_the_time()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._inside = False
         if self._timer is not None:
             self._timer.cancel()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def ask(self) -> None:
-        """Ask for a stop, as a signal would."""
+        """Ask for a stop, as a signal would; outside the context, for when it is entered."""
         if self.wanted:
             return
         self.wanted = True
+        if self._inside:
+            self._limit_the_time()
+
+    def _limit_the_time(self) -> None:
         self._timer = threading.Timer(self.grace_seconds, self._give_up)
         self._timer.daemon = True
         self._timer.start()
@@ -58,6 +67,8 @@ class StopRequest:
         self.ask()
 
     def _give_up(self) -> None:
+        if not self._inside:  # it stopped at this very moment
+            return
         logger.error(
             "did not stop within %.0f s of the signal; exiting, the last checkpoint is intact",
             self.grace_seconds,

@@ -51,6 +51,26 @@ def test_a_hanging_loop_ends_within_the_grace_time(tmp_path: Path) -> None:
     assert process.wait(timeout=20) == 75
 
 
+@pytest.mark.parametrize(("moment", "code"), [("before", 75), ("after", 0)])
+def test_the_grace_time_runs_only_while_there_is_a_loop_to_stop(moment: str, code: int) -> None:
+    """A request that comes as training ends must not end the process later, in the middle of what follows."""
+    script = textwrap.dedent(
+        f"""
+        import time
+        from amago.interrupts import StopRequest
+        stop = StopRequest(grace_seconds=0.1)
+        if {moment!r} == "before":
+            stop.ask()
+        with stop:
+            assert stop.wanted == ({moment!r} == "before")
+            time.sleep(0.5 if stop.wanted else 0.0)
+        stop.ask()
+        time.sleep(0.5)
+        """
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == code
+
+
 def test_progress_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     """Guards progress.csv: rows of epochs that come again, and a torn last row, are gone."""
     tracker = Tracker(tmp_path)
