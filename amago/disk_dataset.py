@@ -98,6 +98,8 @@ class DiskTrajDataset(RLDataset):
         self._durable: set[str] = set()
         self._verified: set[tuple[str, str]] = set()  # (name, sha256): hashed once while resuming
         self._role, self._process = "alone", ""
+        #: shapes of what this run's environments observe, by array
+        self._wanted: dict[str, tuple[int, ...]] = {}
         self._known: set[str] = set()  # fifo files that were taken in, evicted ones too
         self._index()
 
@@ -121,6 +123,10 @@ class DiskTrajDataset(RLDataset):
     def configure_from_experiment(self, experiment: Any) -> None:
         super().configure_from_experiment(experiment)
         assert self.action_format is not None
+        rewritten = self.relabeler is not None and not isinstance(self.relabeler, NoOpRelabeler)
+        if hasattr(experiment, "train_envs") and not rewritten:
+            spaces = experiment.train_envs.observation_space.spaces
+            self._wanted = {f"obs.{k}": tuple(s.shape) for k, s in spaces.items()}
         converted = converted_npz(self.protected_folder, self.folder / "converted", self.action_format)
         self._protected = self._scan(self.protected_folder) + [_Held(Shard(p), p.name, "") for p in converted]
         # A run that goes on takes what its checkpoint names; what lies beside may be torn. Data that it may
@@ -190,7 +196,10 @@ class DiskTrajDataset(RLDataset):
             name = f"{time.time_ns():020d}-{self._process}-{name}"
         elif self._role == "parallel":
             name = f"{name}-{self._process}"
-        path = self.fifo_folder / (name + SUFFIX)
+        path, count = self.fifo_folder / (name + SUFFIX), 0
+        while path.exists():  # another run's data
+            count += 1
+            path = self.fifo_folder / f"{name}-again{count}{SUFFIX}"
         digest = write_shard(path, trajectories, env_names, actions)
         if self._role != "alone":
             return  # a learner, or `refresh` when all processes are done, takes it in
@@ -220,6 +229,13 @@ class DiskTrajDataset(RLDataset):
                 f"{held[0].shard.path}: its actions ({held[0].shard.action_format}) are not this run's "
                 f"({self.action_format})"
             )
+        for name, wanted in self._wanted.items() if held else ():
+            found = held[0].shard.layout.get(name, wanted)
+            if found != wanted:
+                raise DataError(
+                    f"{held[0].shard.path}: its {name} has shape {found}, that of this run's environments {wanted}; "
+                    "it is of another environment"
+                )
         for other in held[1:]:
             if other.shard.layout != held[0].shard.layout:
                 raise DataError(
@@ -376,7 +392,9 @@ def _collate_rows(rows: list[Rows], actions: ActionFormat) -> Batch:
     lengths = np.array([len(r) for r in rows])
 
     def pad(first: np.ndarray, get: Any) -> np.ndarray:
-        out = np.zeros((b, longest + 1, *first.shape[1:]), dtype=first.dtype)
+        # Shards may differ in it: images as bytes here, as floats there.
+        dtype = np.result_type(*{get(r).dtype for r in rows})
+        out = np.zeros((b, longest + 1, *first.shape[1:]), dtype)
         for i, r in enumerate(rows):
             out[i, : lengths[i] + 1] = get(r)
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -179,7 +180,8 @@ def collate(sequences: list[RLData]) -> Batch:
     longest = max(len(s) for s in sequences)
 
     def stack(items: list[torch.Tensor], rows: int) -> torch.Tensor:
-        out = items[0].new_zeros((len(items), rows, *items[0].shape[1:]))
+        dtype = functools.reduce(torch.promote_types, {item.dtype for item in items})
+        out = items[0].new_zeros((len(items), rows, *items[0].shape[1:]), dtype=dtype)
         for i, item in enumerate(items):
             out[i, : len(item)] = item
         return out
@@ -219,8 +221,8 @@ class RLDataset(ABC):
     reproducible and resumable with it too.
     """
 
-    #: what `share_as` called this process
-    _process = ""
+    #: what `share_as` called this process, and the run's name
+    _process = _run = ""
 
     def __init__(self, dset_name: str | None = None) -> None:
         self.dset_name = dset_name
@@ -278,7 +280,7 @@ class RLDataset(ABC):
         """
         if self.save_new_trajs_to is not None:
             make_folder(Path(self.save_new_trajs_to))
-            own = f"{name}-{self._process}" if self._process else name
+            own = "-".join(filter(None, (name, self._run, self._process)))
             for i, (trajectory, env_name) in enumerate(zip(trajectories, env_names, strict=True)):
                 path = Path(self.save_new_trajs_to) / f"{own}-{i:05d}.safetensors"
                 write_shard(path, [trajectory], [env_name], actions)
@@ -289,6 +291,7 @@ class RLDataset(ABC):
 
     def configure_from_experiment(self, experiment: Any) -> None:
         """Called once by ``Experiment.start``."""
+        self._run = getattr(experiment, "run_name", "")
         self.has_edit_rights = experiment.has_dset_edit_rights
         self.action_format = experiment.action_format
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -222,21 +223,25 @@ class MixtureOfDatasets(RLDataset):
             dataset.release([state["datasets"][i] for state in kept_states])
 
 
+def _form(batch: Batch) -> dict[str, tuple[int, ...]]:
+    """Sizes that batches must share to be joined."""
+    sizes = {k: tuple(v.shape[2:]) for k, v in sorted(batch.obs.items())}
+    return sizes | {"actions": tuple(batch.actions.shape[2:])}
+
+
 def _join(batches: list[Batch]) -> Batch:
     """One batch of several, padded at the end to the longest."""
     for other in batches[1:]:
-        if (
-            other.obs.keys() != batches[0].obs.keys()
-            or other.actions.shape[-1] != batches[0].actions.shape[-1]
-        ):
+        if _form(other) != _form(batches[0]):
             raise DataError(
-                "MixtureOfDatasets: its datasets have different observations "
-                f"({sorted(batches[0].obs)}, {sorted(other.obs)}) or action sizes"
+                "MixtureOfDatasets: its datasets have different observations or action sizes: "
+                f"{_form(batches[0])} and {_form(other)}"
             )
 
     def join(parts: list[torch.Tensor]) -> torch.Tensor:
         longest = max(p.shape[1] for p in parts)
-        out = parts[0].new_zeros((sum(len(p) for p in parts), longest, *parts[0].shape[2:]))
+        dtype = functools.reduce(torch.promote_types, {p.dtype for p in parts})
+        out = parts[0].new_zeros((sum(len(p) for p in parts), longest, *parts[0].shape[2:]), dtype=dtype)
         row = 0
         for p in parts:
             out[row : row + len(p), : p.shape[1]] = p

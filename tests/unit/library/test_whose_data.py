@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import gin
+import numpy as np
 import pytest
 
 from amago.cli_utils import switch_async_mode
+from amago.errors import DataError
 from amago.loading import DiskTrajDataset, MixtureOfDatasets, RLDataset, load_traj_from_disk
+from amago.storage import ActionFormat, Rows, Shard, write_shard
 from tests.unit.core.small_run import configure, experiment
 
 
@@ -158,3 +161,52 @@ def test_acting_by_hand_twice_overwrites_nothing_in_a_dataset_of_your_own(tmp_pa
         assert len(run.dataset.files()) == 4 * calls
     run.learn()
     assert len(run.dataset.files()) == 12 + 8
+
+
+def test_a_second_run_into_the_same_folder_overwrites_nothing(tmp_path: Path, fifo: Path) -> None:
+    """Both runs call their first files alike; the second learns from all, and goes on from its checkpoint."""
+    before = content(fifo)
+    second: dict[str, Any] = {"run_name": "second", "ckpt_interval": 1}
+    experiment(tmp_path, epochs=2, resume="never", **second).learn()
+    after = content(fifo)
+    assert len(after) == 4 and before.items() <= after.items()
+    run = experiment(tmp_path, epochs=3, resume="auto", **second)
+    assert run.epoch == 2 and len(run.dataset) == 30  # of 32; dset_max_size
+    run.learn()
+    assert run.gradient_steps == 12
+
+
+def test_runs_share_a_folder_of_a_dataset_of_your_own(tmp_path: Path) -> None:
+    """The run's name is part of the files' names."""
+    for name in ("one", "two"):
+        experiment(tmp_path, dataset=Files(tmp_path / "a"), epochs=1, resume="never", run_name=name).learn()
+    assert len(Files(tmp_path / "a").files()) == 16
+
+
+def test_data_of_another_environment_are_named(tmp_path: Path, fifo: Path) -> None:
+    """Not an error of a network's, later."""
+    trajectory = Shard(next(iter(fifo.iterdir()))).rows(0, 3)
+    trajectory.obs["observation"] = np.zeros((3, 7), np.float32)
+    write_shard(fifo.parent / "protected/a.safetensors", [trajectory], ["x"], ActionFormat(True, 4))
+    with pytest.raises(DataError, match=r"protected/a.safetensors: its obs.observation has shape \(7,\)"):
+        experiment(tmp_path, resume="never")
+
+
+def test_sequences_of_different_dtypes_keep_their_values(tmp_path: Path) -> None:
+    """Bytes beside floats in one batch: neither is squeezed into the other's type, whichever comes first."""
+    values = {"a": np.full((3, 2), 200, np.uint8), "b": np.full((3, 2), 0.25, np.float32)}
+    both, *apart = (DiskTrajDataset(tmp_path, name, 30) for name in ("both", "one", "other"))
+    for (name, value), own in zip(values.items(), apart, strict=True):
+        zeros = np.zeros(3, np.float32)
+        rows = Rows({"x": value}, np.zeros((3, 1), np.int32), zeros, zeros > 0, np.arange(3))
+        for data in (own, both):
+            data.has_edit_rights = True
+            data.add(name, [rows], ["x"], ActionFormat(True, 2))
+    relabelled = DiskTrajDataset(tmp_path, "both", 30, relabeler=lambda trajectory: trajectory)
+    relabelled._fifo = both._fifo
+    relabelled._index()
+    rng = np.random.default_rng(0)
+    for data in (both, relabelled, MixtureOfDatasets(apart, [1, 1]), MixtureOfDatasets(apart[::-1], [1, 1])):
+        for _ in range(4):
+            found = data.sample_batch(rng, 40, 4, "none").obs["x"]
+            assert set(found.unique().tolist()) == {0.25, 200.0}
