@@ -22,8 +22,9 @@ from amago_suite.images import Image, ImageMissing, connect, families, lock_hash
 from amago_suite.images import build as building
 from amago_suite.images import contents as names
 from amago_suite.images.build import BASE_VARIABLE, Options
-from amago_suite.images.finding import IMAGE_ID, sif_labels
-from amago_suite.images.preparing import ensure, make_all
+from amago_suite.images.finding import CODE, IMAGE_ID, sif_labels
+from amago_suite.images.listing import list_images
+from amago_suite.images.preparing import ensure, make_all, other_code
 from amago_suite.images.sif import build_sif, copy_image
 
 #: What `tests/engines/setup base` makes.
@@ -136,6 +137,7 @@ def test_labels_say_which_code_and_lock(docker: Any, core: Image) -> None:
     assert core.lock_hash == lock_hash("core")
     assert len(labels["org.opencontainers.image.revision"].removesuffix("-dirty")) == 40
     assert labels["org.opencontainers.image.version"]
+    assert len(labels[CODE]) == 64
 
 
 @pytest.mark.docker
@@ -146,6 +148,7 @@ def test_two_builds_of_the_same_files_are_one_image(docker: Any, prefix: str) ->
     first = make_all(["docker"], "core", say=lines.append)[0]
     assert lines[0].startswith("building the image of core with docker (log: ")
     assert make_all(["docker"], "core", say=lines.append)[0].image_id == first.image_id
+    assert other_code(first) is None
 
 
 @pytest.mark.docker
@@ -202,6 +205,38 @@ def test_fitting_image_is_found_with_its_id(docker: Any, prefix: str) -> None:
     image = resolve("docker", "core")
     assert image == Image.from_dict(json.loads(json.dumps(image.to_dict())))
     assert (image.image_id, image.repo_digest, image.sif) == (identity, None, None)
+
+
+@pytest.mark.docker
+def test_image_of_other_code_is_used_and_said(docker: Any, prefix: str) -> None:
+    """Guards who edits code and runs in containers: the image's code is what counts, so it must not be silent."""
+    labels = good_labels() | {CODE: names.code_hash()}
+    for changed, states in (({}, "ready"), ({CODE: "0" * 64}, "other code")):
+        imported(docker, f"{prefix}/core", labels | changed)
+        (listed,) = list_images(["core"], ["docker"])
+        assert listed.state == states
+        assert other_code(resolve("docker", "core")) == listed.why
+    assert listed.why is not None
+    assert f"{prefix}/core" in listed.why and "`amago-suite images build core --engine docker`" in listed.why
+
+
+def test_code_hash_follows_the_code_that_images_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed, new or renamed file changes it; caches and what the Dockerfile leaves out do not."""
+    monkeypatch.setattr(names, "ROOT", tmp_path)
+    file = tmp_path / "amago" / "nets" / "ff.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("a = 1\n")
+    seen = [names.code_hash()]
+    (file.parent / "__pycache__").mkdir()
+    (file.parent / "__pycache__" / "ff.pyc").write_bytes(b"1")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "ff.md").write_text("a")
+    assert names.code_hash() == seen[0]
+    file.write_text("a = 2\n")
+    seen.append(names.code_hash())
+    file.rename(file.with_name("fg.py"))
+    seen.append(names.code_hash())
+    assert len(set(seen)) == 3
 
 
 @pytest.mark.docker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from amago.errors import AmagoError
-from amago_suite.doctor.findings import Finding, ok, problem
+from amago_suite.doctor.findings import Finding, note, ok, problem
 
 HOST = "host"
 
@@ -16,6 +16,7 @@ def engine(name: str, families: Iterable[str]) -> Iterator[Finding]:
         yield ok("engine", "jobs run on the host, without containers")
         return
     from amago_suite.images import resolve
+    from amago_suite.images.preparing import other_code
 
     for family in sorted(set(families)):
         try:
@@ -23,5 +24,9 @@ def engine(name: str, families: Iterable[str]) -> Iterator[Finding]:
         except AmagoError as error:
             what, _, way_out = str(error).partition("; ")
             yield problem("engine", what, way_out or "see docs/containers.md")
+            continue
+        if said := other_code(image):
+            what, _, way_out = said.partition("; ")
+            yield note("engine", what, way_out)
         else:
             yield ok("engine", f"{name}: {image.reference} ({image.image_id[:19]}) fits this code")

@@ -178,7 +178,7 @@ def _explained(said: str, plan: Plan) -> AmagoError:
     words = said.lower()
     if "no space left" in words:
         return AmagoError(f"apptainer: the disk is full: {said} (APPTAINER_TMPDIR names another place)")
-    if "nv" in words and plan.devices:
+    if plan.devices and any(word in words for word in ("--nv", "nvidia", "nvliblist")):
         return ConfigurationError(f"apptainer: the GPU cannot be used: {said}")
     if "user namespace" in words or "setuid" in words:
         return ConfigurationError(

@@ -16,7 +16,15 @@ from typing import IO, TYPE_CHECKING
 
 from amago import TRAINING_VERSION
 from amago.errors import AmagoError, ConfigurationError
-from amago_suite.images.contents import DOCKERFILE, built_name, check_family, host_variant, lock_hash, pin
+from amago_suite.images.contents import (
+    DOCKERFILE,
+    built_name,
+    check_family,
+    code_hash,
+    host_variant,
+    lock_hash,
+    pin,
+)
 from amago_suite.images.daemon import connect
 from amago_suite.images.finding import resolve
 from amago_suite.images.image import Image
@@ -103,6 +111,7 @@ def build_arguments(family: str, options: Options) -> dict[str, str]:
         "VERSION": metadata.version("amago-suite"),
         "TRAINING_VERSION": str(TRAINING_VERSION),
         "LOCK_HASH": lock_hash(family),
+        "CODE_HASH": code_hash(),
     }
 
 

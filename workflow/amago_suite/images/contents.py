@@ -18,6 +18,8 @@ CORE = "core"
 PREFIX_VARIABLE = "AMAGO_IMAGE_PREFIX"
 _LOCK = "requirements.lock"
 _PIN = "image.txt"
+#: What the Dockerfile copies, beside the locks.
+_CODE = ("amago", "envs_suite", "workflow/amago_suite", "workflow/schemas")
 
 
 def families() -> list[str]:
@@ -43,6 +45,16 @@ def lock_hash(family: str) -> str:
         if path.is_file():
             content = path.read_bytes()
             digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def code_hash() -> str:
+    """SHA-256 over the code that every family's image gets."""
+    digest = hashlib.sha256()
+    for path in sorted(path for part in _CODE for path in (ROOT / part).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

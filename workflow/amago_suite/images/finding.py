@@ -23,6 +23,7 @@ VARIANT = "amago.variant"
 TRAINING = "amago.training-version"
 LOCK = "amago.lock-hash"
 IMAGE_ID = "amago.image-id"
+CODE = "amago.code-hash"
 REVISION = "org.opencontainers.image.revision"
 VERSION = "org.opencontainers.image.version"
 ENGINES = (*DAEMONS, "apptainer")
@@ -145,6 +146,7 @@ def _resolve_daemon(engine: str, family: str) -> Image:
         sif_sha256=None,
         lock_hash=found.labels[LOCK],
         commit=found.labels.get(REVISION),
+        code_hash=found.labels.get(CODE),
     )
 
 
@@ -172,4 +174,5 @@ def _resolve_sif(family: str) -> Image:
         sif_sha256=sha256(path),
         lock_hash=labels[LOCK],
         commit=labels.get(REVISION),
+        code_hash=labels.get(CODE),
     )

@@ -26,6 +26,7 @@ class Image:
     sif_sha256: str | None
     lock_hash: str
     commit: str | None = None  #: of the code in it, "-dirty" at its end where files differed
+    code_hash: str | None = None  #: of that code, as its label says
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -39,7 +40,7 @@ class Image:
             ConfigurationError: it is something else.
         """
         texts = ("engine", "family", "reference", "image_id", "lock_hash")
-        optional = ("repo_digest", "sif", "sif_sha256", "commit")
+        optional = ("repo_digest", "sif", "sif_sha256", "commit", "code_hash")
         if not all(isinstance(content.get(key), str) for key in texts) or not all(
             isinstance(content.get(key), (str, type(None))) for key in optional
         ):

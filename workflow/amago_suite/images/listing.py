@@ -11,9 +11,10 @@ from amago_suite.images.contents import reference, sif_path
 from amago_suite.images.daemon import connect
 from amago_suite.images.finding import REVISION, resolve, sif_labels
 from amago_suite.images.image import Image, ImageMissing
+from amago_suite.images.preparing import other_code
 from amago_suite.paths import shown
 
-READY, MISSING, OTHER, NO_ENGINE = "ready", "missing", "does not fit", "no engine"
+READY, OLD, MISSING, OTHER, NO_ENGINE = "ready", "other code", "missing", "does not fit", "no engine"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Listed:
     image: Image | None = None
     size_bytes: int | None = None
     revision: str | None = None  #: git commit that it was built from
-    why: str | None = None  #: it is not ready
+    why: str | None = None  #: it is not ready, or holds other code
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -70,7 +71,8 @@ def _look(family: str, engine: str, name: str) -> Listed:
     except ConfigurationError as error:
         return Listed(family, engine, name, OTHER, why=str(error))
     size, revision = _facts(image)
-    return Listed(family, engine, name, READY, image, size, revision)
+    note = other_code(image)
+    return Listed(family, engine, name, OLD if note else READY, image, size, revision, note)
 
 
 def _facts(image: Image) -> tuple[int, str | None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from amago.errors import ConfigurationError
 from amago_suite.folders.files import read_record, write_json
 from amago_suite.images.build import Options, Say, build, build_lock
-from amago_suite.images.contents import check_family
+from amago_suite.images.contents import check_family, code_hash, pin
 from amago_suite.images.finding import resolve
 from amago_suite.images.image import Image, ImageMissing
 from amago_suite.images.sif import build_sif, copy_image
@@ -45,8 +45,24 @@ def prepare(grid: Grid, engine: str, say: Say = print) -> dict[str, Image]:
     found = {}
     for family in wanted_families(grid):
         found[family] = ensure(engine, family, say=say)
+        if note := other_code(found[family]):
+            say(f"note: {note}")
         write_json(record_file(grid.folder, engine, family), found[family].to_dict(), durable=False)
     return found
+
+
+def other_code(image: Image) -> str | None:
+    """What to say of an image whose code is not the code that lies here; None where it is the same.
+
+    Such an image is used, so that a suite half done goes on in the one that it began in.
+    """
+    if image.code_hash == code_hash():
+        return None
+    renew = f"`amago-suite images build {image.family} --engine {image.engine}` renews it"
+    if pin(image.family) is not None:
+        renew = f"containers/{image.family}/image.txt pins it"
+    commit = f" (commit {image.commit[:8]})" if image.commit else ""
+    return f"jobs in {image.reference} run the code that is in it{commit}, which differs from what is here; {renew}"
 
 
 def wanted_families(grid: Grid) -> list[str]:
