@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +18,7 @@ import psutil
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite import records
 from amago_suite.engines.boxed import WORK, Boxed, Container, Ended, Plan
+from amago_suite.images import run_apptainer
 from amago_suite.paths import shown
 
 _PROGRAMS = ("apptainer", "singularity")
@@ -33,6 +35,12 @@ class Apptainer(Boxed):
     def check(self) -> None:
         """See `Boxed.check`."""
         program()
+
+    def without_limits(self) -> str | None:
+        """See `Boxed.without_limits`."""
+        if can_limit() or "SLURM_JOB_ID" in os.environ:
+            return None
+        return "without root Apptainer limits them with cgroups v2 and systemd alone"
 
     def start(self, plan: Plan) -> Container:
         """See `Boxed.start`."""
@@ -100,6 +108,26 @@ def arguments(plan: Plan, sif: Path) -> list[str]:
     return [*command, "--pwd", str(WORK), str(sif), "env", "HOME=/tmp", *plan.command]
 
 
+def trial(sif: Path) -> str | None:
+    """Start a container that does nothing.
+
+    Returns:
+        What is slow about it here; None when nothing is.
+
+    Raises:
+        AmagoError: it does not start.
+    """
+    began = time.monotonic()
+    done = run_apptainer("exec", "--containall", "--no-home", str(sif), "true")
+    said = done.stderr.strip().splitlines()
+    if done.returncode:
+        fatal = next((line for line in said if line.startswith("FATAL:")), said[-1] if said else "")
+        raise _explained(fatal.removeprefix("FATAL:").strip())
+    if any("temporary sandbox" in line for line in said):
+        return f"every job unpacks {shown(sif)} before it starts ({time.monotonic() - began:.0f} s now)"
+    return None
+
+
 def can_limit() -> bool:
     """Whether Apptainer can limit CPUs and memory here: root can, others only with systemd and cgroups v2.
 
@@ -147,7 +175,7 @@ class _Running(Container):
             return None
         self._pump.join(5)
         if code == _FATAL:
-            raise _explained(self._fatal, self._plan)
+            raise _explained(self._fatal, gpu=bool(self._plan.devices))
         return Ended(128 - code if code < 0 else code, self._oom_kills > 0)
 
     def _look(self) -> None:
@@ -174,11 +202,11 @@ class _Running(Container):
             self._process.wait()
 
 
-def _explained(said: str, plan: Plan) -> AmagoError:
+def _explained(said: str, gpu: bool = False) -> AmagoError:
     words = said.lower()
     if "no space left" in words:
         return AmagoError(f"apptainer: the disk is full: {said} (APPTAINER_TMPDIR names another place)")
-    if plan.devices and any(word in words for word in ("--nv", "nvidia", "nvliblist")):
+    if gpu and any(word in words for word in ("--nv", "nvidia", "nvliblist")):
         return ConfigurationError(f"apptainer: the GPU cannot be used: {said}")
     if "user namespace" in words or "setuid" in words:
         return ConfigurationError(

@@ -102,6 +102,14 @@ class Boxed(ABC):
             ConfigurationError: not installed, not running, or not allowed; one line with the way out.
         """
 
+    def without_limits(self) -> str | None:
+        """Why boxes here may use more memory and CPUs than their limits; None where they cannot.
+
+        Raises:
+            AmagoError: the engine does not answer.
+        """
+        return None
+
     @abstractmethod
     def start(self, plan: Plan) -> Container:
         """Start a box; its output goes to this process's own, as it comes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import threading
@@ -77,8 +76,8 @@ class Docker(Boxed):
             pids_limit=limits.processes,
             device_requests=self._devices(plan),
             log_config=docker.types.LogConfig(type="none"),  # the output goes to the job's own log
-            userns_mode=self._user_namespace(),
         )
+        config |= self._of_engine()
         created = client.create_container(
             plan.image.image_id,
             list(plan.command),
@@ -97,8 +96,9 @@ class Docker(Boxed):
             return None
         return [docker.types.DeviceRequest(device_ids=list(plan.devices), capabilities=[["gpu"]])]
 
-    def _user_namespace(self) -> str | None:
-        return None
+    def _of_engine(self) -> dict[str, Any]:
+        """What only this engine knows of a host configuration."""
+        return {}
 
     def running(self, box: str) -> bool:
         """See `Boxed.running`."""
@@ -166,9 +166,21 @@ class Podman(Docker):
 
     name = "podman"
 
-    def _user_namespace(self) -> str | None:
-        # Without it the caller would be root inside.
-        return None if os.geteuid() == 0 else "keep-id"
+    @cached_property
+    def _rootless(self) -> bool:
+        """Whether the service is an ordinary user's own."""
+        with self._asking():
+            return bool(self.client.info().get("Rootless"))
+
+    def without_limits(self) -> str | None:
+        """See `Boxed.without_limits`."""
+        with self._asking():
+            first = self.client.info().get("CgroupVersion") == "1"
+        return "without root podman limits them with cgroups v2 alone" if first and self._rootless else None
+
+    def _of_engine(self) -> dict[str, Any]:
+        # Without it the caller would be root inside. (The SDK refuses words that Docker does not have.)
+        return {"UsernsMode": "keep-id"} if self._rootless else {}
 
     def _devices(self, plan: Plan) -> list[docker.types.DeviceRequest] | None:
         if not plan.devices:
