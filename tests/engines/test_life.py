@@ -128,6 +128,22 @@ def test_out_of_memory_is_called_that(engine: str, desk: Desk, capfd: pytest.Cap
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.usefixtures("image")
+@pytest.mark.parametrize("engine", BOXED)
+def test_results_in_a_folder_of_any_name(engine: str, tmp_path: Path) -> None:
+    """Guards separators and quotes of mounts. Podman's service cannot, and says so before it starts anything."""
+    desk = Desk(tmp_path / 'a, "b": ü $c')
+    desk.folder.mkdir()
+    (cell,) = planned(desk, epochs=1)
+    done = desk.type("train", str(cell.folder), "--engine", engine)
+    if engine == "podman":
+        assert done.returncode == 2
+        assert "because of a comma, quotation mark or line break in the path" in done.stderr
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert cell.policy.exists() == (engine != "podman")
+
+
 @pytest.mark.docker
 @pytest.mark.usefixtures("image")
 @pytest.mark.parametrize("engine", ["docker"])
@@ -141,6 +157,8 @@ def test_no_image_and_no_gpu(engine: str, fresh: Cell) -> None:
         ConfigurationError, match=r"there is no image .* any more: `amago-suite images build core`"
     ):
         docker.start(gone)
+    with pytest.raises(AmagoError, match=r"^docker: .*no-such-network"):  # its own words: it does answer
+        docker.start(replace(plan, network="no-such-network"))
     if "nvidia" not in connect("docker").api.info()["Runtimes"]:
         with pytest.raises(AmagoError, match="the engine cannot hand out a GPU"):
             docker.start(replace(plan, devices=("0",)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import shutil
 import signal
@@ -103,7 +105,7 @@ def arguments(plan: Plan, sif: Path) -> list[str]:
         command += ["--pids-limit", str(limits.processes)]
     if plan.devices:
         command += ["--nv"]
-    command += ["--mount", f"type=bind,source={_quoted(plan.folder)},destination={plan.inside}"]
+    command += ["--mount", mount(plan)]
     # HOME is the one variable that Apptainer takes from nobody.
     return [*command, "--pwd", str(WORK), str(sif), "env", "HOME=/tmp", *plan.command]
 
@@ -141,10 +143,11 @@ def can_limit() -> bool:
     return Path("/sys/fs/cgroup/cgroup.controllers").is_file() and bus.exists()
 
 
-def _quoted(path: Path) -> str:
-    """A path as a field of a comma-separated list."""
-    text = str(path).replace('"', '""')
-    return f'"{text}"' if "," in text or '"' in text else text
+def mount(plan: Plan) -> str:
+    """The cell's folder in its box, as a line of comma-separated values: whole fields are quoted."""
+    line = io.StringIO()
+    csv.writer(line).writerow(["type=bind", f"source={plan.folder}", f"destination={plan.inside}"])
+    return line.getvalue().strip()
 
 
 class _Running(Container):

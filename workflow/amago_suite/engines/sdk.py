@@ -156,7 +156,8 @@ class Docker(Boxed):
             return ConfigurationError(
                 f"{self.name}: the engine cannot hand out a GPU (is the NVIDIA Container Toolkit installed?): {text}"
             )
-        if isinstance(error, requests.RequestException):
+        answered = isinstance(error, docker.errors.APIError)  # which is a RequestException too
+        if isinstance(error, requests.RequestException) and not answered:
             return AmagoError(f"{self.name}: the engine does not answer any more: {text}")
         return AmagoError(f"{self.name}: {text}")
 
@@ -165,6 +166,16 @@ class Podman(Docker):
     """Podman's service, which speaks Docker's language."""
 
     name = "podman"
+
+    def start(self, plan: Plan) -> Container:
+        """See `Boxed.start`."""
+        # Its service writes mounts as a line of values and reads that again, without quoting them.
+        if any(sign in str(plan.folder) for sign in ',"\n'):
+            raise ConfigurationError(
+                f"podman: it cannot give {plan.folder} to a job, because of a comma, quotation mark or line break in "
+                "the path; move the results, or use another --engine"
+            )
+        return super().start(plan)
 
     @cached_property
     def _rootless(self) -> bool:
