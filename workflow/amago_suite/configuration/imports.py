@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 
 from amago.errors import ConfigurationError
+from amago_suite.engines import box
 
 #: Packages whose modules a gin file may always import.
 IMPORTABLE = ("amago", "envs_suite")
@@ -51,4 +52,12 @@ def import_modules(modules: Iterable[str]) -> None:
         try:
             importlib.import_module(module)
         except (ImportError, ValueError) as error:
-            raise ConfigurationError(f"cannot import {module}: {error}") from error
+            raise ConfigurationError(f"cannot import {module}: {error}{_way_out(error, module)}") from error
+
+
+def _way_out(error: Exception, module: str) -> str:
+    if not isinstance(error, ModuleNotFoundError) or error.name != module.partition(".")[0]:
+        return ""
+    if box.current() is not None:
+        return "; this job's image does not have it (docs/images.md: an image of your own)"
+    return "; install it, or name its folder in PYTHONPATH"
