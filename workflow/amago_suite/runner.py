@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,6 +107,7 @@ def run(
         AmagoError: wrong input, found before anything starts.
     """
     console = console or Console()
+    typed = options
     options, config = _split_config(options)
     smoke = smoke or config.pop("smoke", "").lower() == "true"
     results = Path(config.pop("results", str(RESULTS)))
@@ -136,7 +138,14 @@ def run(
         console.print(f"{cell.label}: settings changed; its old results are in {shown(where)}", markup=False)
     if anew := to_train_anew(grid):
         console.print(anew_notice(anew), markup=False)
-    return _Run(grid, command, _slots(grid, command), console).wait()
+    again = _again(grid, engine, typed)
+    return _Run(grid, command, again, _slots(grid, command), console).wait()
+
+
+def _again(grid: Grid, engine: str | None, options: Sequence[str]) -> str:
+    """The command that goes on with this run, as a person types it."""
+    chosen = (*(("--engine", engine) if engine else ()), *(("--allow-imports",) if imports_allowed() else ()))
+    return " ".join(("amago-suite run", grid.typed, *map(shlex.quote, (*chosen, *options))))
 
 
 def starts_no_jobs(options: Sequence[str]) -> bool:
@@ -162,9 +171,12 @@ def _say_only(grid: Grid, command: Sequence[str]) -> int:
 class _Run:
     """One Snakemake process, watched to its end."""
 
-    def __init__(self, grid: Grid, command: list[str], slots: int | None, console: Console) -> None:
+    def __init__(
+        self, grid: Grid, command: list[str], again: str, slots: int | None, console: Console
+    ) -> None:
         self.grid = grid
         self.command = command
+        self.again = again
         self.console = console
         self.watcher = Watcher(grid, slots)
         self.log = grid.folder / "logs" / "snakemake.log"
@@ -251,9 +263,8 @@ class _Run:
 
     def _conclude(self, code: int, shown_before: tuple[int, int] | None) -> int:
         overview = self.watcher.look()
-        suite = self.grid.typed
         if self.interrupted and code != 0:
-            self.console.print(f"Interrupted. `amago-suite run {suite}` goes on from here.", markup=False)
+            self.console.print(f"Interrupted. `{self.again}` goes on from here.", markup=False)
             return RESUMABLE
         if code == 0:
             self._print_tables(self.grid.folder / "tables")
@@ -266,7 +277,7 @@ class _Run:
                 print(text, file=sys.stderr, flush=True)
             count = len(overview.failed)
             print(
-                f"error: {count} of {len(self.grid)} runs failed; `amago-suite run {suite}` tries them again",
+                f"error: {count} of {len(self.grid)} runs failed; `{self.again}` tries them again",
                 file=sys.stderr,
                 flush=True,
             )

@@ -181,7 +181,7 @@ def test_what_snakemake_refused_is_said_once_and_is_no_failure_of_the_tables(
     logs = grid.folder / "logs"
     logs.mkdir()
     (logs / "tables.log").write_text("Training took 1 min.\n")
-    run = _Run(grid, [], 1, Console())
+    run = _Run(grid, [], "amago-suite run tiny", 1, Console())
     run.log.write_text("MissingRuleException: no rule to produce it\n")
     assert run._conclude(1, None) == FAILED
     said = capsys.readouterr().err
