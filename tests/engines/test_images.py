@@ -126,6 +126,7 @@ def test_image_is_nobodys_and_works_read_only(docker: Any, core: Image) -> None:
     assert in_image(docker, core, "python", "-c", program).split() == ["65534", "0.0"]
     assert in_image(docker, core, "python", "-c", program, user="4321:4321").split() == ["4321", "0.0"]
     assert in_image(docker, core, "amago-suite", "train", "--help").startswith("Usage: amago-suite train")
+    assert in_image(docker, core, "amago-suite", "--version").startswith("amago-suite ")
 
 
 @pytest.mark.docker

@@ -30,7 +30,6 @@ from amago_suite.images import commands as images
 
 app = typer.Typer(
     name="amago-suite",
-    help="Environments x architectures x seeds: train, evaluate, and one honest table.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,6 +62,30 @@ def main() -> None:
 def _fail(error: AmagoError, code: int) -> None:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(code)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        from amago import TRAINING_VERSION
+
+        try:
+            number = version("amago-suite")
+        except PackageNotFoundError:  # in an image, which has the code and no package of it
+            number = "in an image"
+        print(f"amago-suite {number} (training version {TRAINING_VERSION})")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Environments x architectures x seeds: train, evaluate, and one honest table."""
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
