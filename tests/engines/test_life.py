@@ -22,7 +22,7 @@ from amago_suite.cell import Cell
 from amago_suite.engines.boxed import LABEL, Boxed
 from amago_suite.engines.job import Job
 from amago_suite.engines.settings import Settings
-from amago_suite.images import connect
+from amago_suite.images import connect, resolve
 from amago_suite.images.preparing import record_file
 from amago_suite.paths import ROOT, SNAKEFILE
 from tests.engines.conftest import BOXED, Desk, epochs, planned, wait_for
@@ -126,6 +126,16 @@ def test_out_of_memory_is_called_that(engine: str, desk: Desk, capfd: pytest.Cap
     began = time.monotonic()
     assert engines.engine(engine).run(Job("train", fresh.folder, parent=os.getppid()), Settings(engine)) == 1
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("image")
+@pytest.mark.parametrize("engine", BOXED)
+def test_doctor_tries_the_engine(engine: str, desk: Desk) -> None:
+    """It finds the image, and nothing that would stop a run."""
+    done = desk.type("doctor", "--engine", engine, "--json")
+    found = [f for f in json.loads(done.stdout)["findings"] if f["area"] == "engine"]
+    assert resolve(engine, "core").reference in found[0]["what"]
+    assert {f["level"] for f in found} <= {"ok", "note"}
 
 
 @pytest.mark.usefixtures("image")

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from amago_suite.engines import engine
+from amago_suite.engines.boxed import Boxed
 from amago_suite.engines.job import Job
 from amago_suite.engines.settings import Settings
 from amago_suite.exits import DONE
-from amago_suite.images import connect
+from amago_suite.images import connect, resolve
 from amago_suite.images.preparing import ensure
 from amago_suite.images.sif import copy_image
 from tests.engines.conftest import SMALL, Desk, planned, wait_for
@@ -78,7 +79,11 @@ def test_an_ordinary_users_own_podman(
     user: pwd.struct_passwd, reference: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same numbers as on the host; what a job writes is its caller's."""
-    assert connect("podman").info()["Rootless"]
+    facts = connect("podman").info()
+    assert facts["Rootless"]
+    assert isinstance(podman := engine("podman"), Boxed)
+    assert (podman.without_limits() is None) == (facts["CgroupVersion"] == "2")
+    assert podman.slow_start(resolve("podman", "core")) is None
     desk = Desk(Path(user.pw_dir))
     (cell,) = planned(desk, **SMALL)
     give(desk.folder / "results", user)
@@ -86,7 +91,7 @@ def test_an_ordinary_users_own_podman(
         caller.setattr(os, "geteuid", lambda: user.pw_uid)
         caller.setattr(os, "getegid", lambda: user.pw_gid)
         for stage in ("train", "evaluate"):
-            assert engine("podman").run(Job(stage, cell.folder), Settings("podman")) == DONE
+            assert podman.run(Job(stage, cell.folder), Settings("podman")) == DONE
     same(cell.folder, reference.cell("rnn"))
     assert {path.stat().st_uid for path in cell.folder.rglob("*")} == {user.pw_uid}
     assert not connect("podman").containers.list(all=True)

@@ -42,16 +42,16 @@ def engine(name: str, families: Iterable[str]) -> Iterator[Finding]:
 def _boxes(image: Image) -> Iterator[Finding]:
     """What jobs in this engine meet that its images do not show."""
     from amago_suite.engines import engine as boxes_of
-    from amago_suite.engines.apptainer import trial
     from amago_suite.engines.boxed import Boxed
 
     boxes = boxes_of(image.engine)
+    assert isinstance(boxes, Boxed)
     try:
-        if isinstance(boxes, Boxed) and (why := boxes.without_limits()):
+        if why := boxes.without_limits():
             what = f"{image.engine}: a job can use more memory and CPUs than the suite gives it"
             yield note("engine", what, f"{why}; keep --cores small enough for all jobs to fit")
-        if image.sif is not None and (slow := trial(image.sif)):
-            yield note("engine", f"apptainer: {slow}", "install squashfuse and let users have /dev/fuse")
+        if slow := boxes.slow_start(image):
+            yield note("engine", f"{image.engine}: {slow[0]}", slow[1])
     except AmagoError as error:
         yield _problem(error)
 

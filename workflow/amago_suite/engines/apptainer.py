@@ -20,7 +20,7 @@ import psutil
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite import records
 from amago_suite.engines.boxed import WORK, Boxed, Container, Ended, Plan
-from amago_suite.images import run_apptainer
+from amago_suite.images import Image, run_apptainer
 from amago_suite.paths import shown
 
 _PROGRAMS = ("apptainer", "singularity")
@@ -43,6 +43,23 @@ class Apptainer(Boxed):
         if can_limit() or "SLURM_JOB_ID" in os.environ:
             return None
         return "without root Apptainer limits them with cgroups v2 and systemd alone"
+
+    def slow_start(self, image: Image) -> tuple[str, str] | None:
+        """See `Boxed.slow_start`; starts one that does nothing."""
+        assert image.sif is not None
+        began = time.monotonic()
+        done = run_apptainer("exec", "--containall", "--no-home", str(image.sif), "true")
+        said = done.stderr.strip().splitlines()
+        if done.returncode:
+            fatal = next((line for line in said if line.startswith("FATAL:")), said[-1] if said else "")
+            raise _explained(fatal.removeprefix("FATAL:").strip())
+        if not any("temporary sandbox" in line for line in said):
+            return None
+        seconds = time.monotonic() - began
+        return (
+            f"every job unpacks its image first ({seconds:.0f} s now)",
+            "install squashfuse, and let users have /dev/fuse",
+        )
 
     def start(self, plan: Plan) -> Container:
         """See `Boxed.start`."""
@@ -108,26 +125,6 @@ def arguments(plan: Plan, sif: Path) -> list[str]:
     command += ["--mount", mount(plan)]
     # HOME is the one variable that Apptainer takes from nobody.
     return [*command, "--pwd", str(WORK), str(sif), "env", "HOME=/tmp", *plan.command]
-
-
-def trial(sif: Path) -> str | None:
-    """Start a container that does nothing.
-
-    Returns:
-        What is slow about it here; None when nothing is.
-
-    Raises:
-        AmagoError: it does not start.
-    """
-    began = time.monotonic()
-    done = run_apptainer("exec", "--containall", "--no-home", str(sif), "true")
-    said = done.stderr.strip().splitlines()
-    if done.returncode:
-        fatal = next((line for line in said if line.startswith("FATAL:")), said[-1] if said else "")
-        raise _explained(fatal.removeprefix("FATAL:").strip())
-    if any("temporary sandbox" in line for line in said):
-        return f"every job unpacks {shown(sif)} before it starts ({time.monotonic() - began:.0f} s now)"
-    return None
 
 
 def can_limit() -> bool:
@@ -211,6 +208,8 @@ def _explained(said: str, gpu: bool = False) -> AmagoError:
         return AmagoError(f"apptainer: the disk is full: {said} (APPTAINER_TMPDIR names another place)")
     if gpu and any(word in words for word in ("--nv", "nvidia", "nvliblist")):
         return ConfigurationError(f"apptainer: the GPU cannot be used: {said}")
+    if "/dev/fuse" in words:
+        return ConfigurationError(f"apptainer: {said} (users need to read and write /dev/fuse)")
     if "user namespace" in words or "setuid" in words:
         return ConfigurationError(
             f"apptainer: it may not make containers for this user: {said} (ask for user namespaces or the setuid package)"

@@ -111,6 +111,14 @@ class Boxed(ABC):
         return None
 
     @abstractmethod
+    def slow_start(self, image: Image) -> tuple[str, str] | None:
+        """What makes every box wait before it starts, and the way out; None where nothing does.
+
+        Raises:
+            AmagoError: the engine does not answer, or no box of the image can be started.
+        """
+
+    @abstractmethod
     def start(self, plan: Plan) -> Container:
         """Start a box; its output goes to this process's own, as it comes.
 

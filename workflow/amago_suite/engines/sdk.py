@@ -20,7 +20,7 @@ from docker.utils.socket import STDERR, frames_iter
 
 from amago.errors import AmagoError, ConfigurationError
 from amago_suite.engines.boxed import GRACE, LABEL, WORK, Boxed, Container, Ended, Plan
-from amago_suite.images import connect
+from amago_suite.images import Image, connect
 from amago_suite.locks import Owner
 
 
@@ -42,6 +42,17 @@ class Docker(Boxed):
             raise ConfigurationError(
                 "docker: this engine is rootless, and in its containers only root is you; use --engine podman"
             )
+
+    def slow_start(self, image: Image) -> tuple[str, str] | None:
+        """See `Boxed.slow_start`."""
+        with self._asking():
+            driver = self.client.info().get("Driver")
+        if driver != "vfs":
+            return None
+        return (
+            "its storage driver, vfs, copies the whole image for every job",
+            "let it use overlay (storage.conf)",
+        )
 
     def start(self, plan: Plan) -> Container:
         """See `Boxed.start`."""
