@@ -46,8 +46,8 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path, device=str(device))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such policy file") from error
+    except FileNotFoundError as error:  # safetensors calls every file so that it cannot open
+        raise CheckpointError(f"{path}: {_why_not_opened(path)}") from error
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
@@ -58,6 +58,16 @@ def read_tensors(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
     ):
         raise CheckpointError(f"{path}: not a policy file (needs tensors by name)")
     return found
+
+
+def _why_not_opened(path: Path) -> str:
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return "no such policy file"
+    except OSError as error:
+        return f"this policy file cannot be read: {error.strerror}"
+    return "no such policy file"  # it has come back meanwhile
 
 
 def load_without_running(path: Path, device: torch.device) -> Any:
