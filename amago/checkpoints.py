@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amago.errors import CheckpointError
+from amago.errors import CheckpointError, StorageError
 from amago.files import fsync_folder, make_folder, sha256, write_json
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: absent, torn or damaged; the message says which file.
+            StorageError: it cannot be read, which says nothing about it.
         """
         folder = self.folder / position.folder_name
         try:
@@ -131,7 +132,15 @@ class CheckpointStore:
             raise CheckpointError(
                 f"{folder}: not a whole checkpoint ({error.filename} is missing)"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except OSError as error:
+            if isinstance(error, (NotADirectoryError, IsADirectoryError)):
+                raise CheckpointError(f"{folder}: damaged checkpoint ({error})") from error
+            # It may be whole: what cannot be read for now must not be passed over, and removed.
+            raise StorageError(
+                f"{error.filename or folder}: {error.strerror or error}; mend that, or delete {folder} to go on from "
+                "the checkpoint before it"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{folder}: damaged checkpoint ({error})") from error
         return Checkpoint(position, folder, state)
 
@@ -140,6 +149,9 @@ class CheckpointStore:
 
         Args:
             check: raises CheckpointError where what a checkpoint refers to is damaged.
+
+        Raises:
+            StorageError: one cannot be read.
         """
         for position in reversed(self.positions()):
             try:

@@ -39,6 +39,19 @@ def storage_errors() -> Iterator[None]:
         ) from error
 
 
+def said_of_storage(error: BaseException) -> str | None:
+    """One line about a file that could not be used, why, and the way out; None where storage is not to blame."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        way_out = "free some space"
+    elif error.errno in _UNWRITABLE or error.errno in (errno.ESTALE, errno.ETIMEDOUT):
+        way_out = "mend the permissions of it and its folder, or the disk"
+    else:
+        return None
+    return f"{error.filename}: {error.strerror}; {way_out}"
+
+
 def is_name(name: object) -> bool:
     """Whether it names a file or folder in the folder where it is put, and nowhere else."""
     plain = isinstance(name, str) and name == Path(name).name and name not in ("", ".", "..")

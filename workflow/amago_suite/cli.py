@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from amago.errors import AmagoError, ConfigurationError, StorageError
+from amago.files import said_of_storage
 from amago_suite.command_line import (
     AllowImports,
     CellFolder,
@@ -28,7 +28,6 @@ from amago_suite.commands import upkeep
 from amago_suite.engines.job import Job
 from amago_suite.exits import DONE, FAILED, USAGE
 from amago_suite.images import commands as images
-from amago_suite.paths import shown
 
 app = typer.Typer(
     name="amago-suite",
@@ -39,13 +38,6 @@ app = typer.Typer(
 )
 app.add_typer(upkeep.app)
 app.add_typer(images.app)
-
-_MEND, _FREE = "mend its permissions, or those of its folder", "free some space"
-#: What to do where a file could not be used, and nothing closer to it has said so.
-_WAYS_OUT = {
-    errno.EACCES: _MEND, errno.EPERM: _MEND, errno.EROFS: "use a folder that can be written",
-    errno.ENOSPC: _FREE, errno.EDQUOT: _FREE,
-}  # fmt: skip
 
 Log = Annotated[str | None, typer.Option(hidden=True, help="Where the output goes, for the record.")]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Process to end with.")]
@@ -67,10 +59,10 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(DONE)
     except OSError as error:
-        way_out = _WAYS_OUT.get(error.errno or 0)
-        if way_out is None or error.filename is None:
+        said = said_of_storage(error)
+        if said is None:
             raise
-        _fail(StorageError(f"{shown(Path(error.filename))}: {error.strerror}; {way_out}"), FAILED)
+        _fail(StorageError(said), FAILED)
 
 
 def _fail(error: AmagoError, code: int) -> None:

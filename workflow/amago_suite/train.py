@@ -21,7 +21,7 @@ from amago.errors import (
     TrainingInterrupted,
     is_out_of_memory,
 )
-from amago.files import fsync_folder
+from amago.files import fsync_folder, said_of_storage
 from amago_suite import gpus, records
 from amago_suite.cell import Cell, read_cell
 from amago_suite.engines import box
@@ -149,6 +149,8 @@ class _Attempt:
             if is_out_of_memory(error):
                 reason = records.OUT_OF_MEMORY
                 self.fail(f"{records.OUT_OF_MEMORY}: {records.MORE_MEMORY} ({str(error).strip()[:200]})")
+            elif said := said_of_storage(error):
+                self.fail(said)
             else:
                 logger.exception("%s: unexpected error", cell.label)
                 self.fail(f"{type(error).__name__}: {error} (traceback in {cell.state / 'train.log'})")
