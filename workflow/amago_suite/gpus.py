@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from amago.errors import AmagoError, ConfigurationError
+from amago.errors import AmagoError, ConfigurationError, TrainingInterrupted
 from amago_suite.folders.files import read_record, write_json
 from amago_suite.locks import Owner
 
@@ -34,6 +34,11 @@ _DEVICES = "CUDA_VISIBLE_DEVICES"
 _ROUNDING = 1e-6  # three thirds fit
 
 Say = Callable[[str], None]
+
+
+def _print(line: str) -> None:
+    """A line of a job's log that is seen at once."""
+    print(line, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,12 @@ def devices() -> list[str]:
 
 @contextlib.contextmanager
 def take(
-    label: str, gpus: int = 0, say: Say = print, poll: float = 1.0, folder: Path | None = None
+    label: str,
+    gpus: int = 0,
+    say: Say = _print,
+    poll: float = 1.0,
+    folder: Path | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Slot]:
     """Wait for a free slot, and hold it.
 
@@ -108,9 +118,11 @@ def take(
         say: told once when there is nothing free.
         poll: seconds between two looks.
         folder: of the table.
+        stopped: whether there is no more use in waiting; for who only notes signals.
 
     Raises:
         ConfigurationError: the machine has fewer GPUs than a cell takes.
+        TrainingInterrupted: stopped before it was its turn.
     """
     held = os.environ.get(SLOT_VARIABLE)
     if held is not None:
@@ -131,6 +143,8 @@ def take(
         if not waited:
             waited = True
             say(f"{label}: waiting for a free GPU ({', '.join(table.holders())})")
+        if stopped():
+            raise TrainingInterrupted("stopped while it waited for a GPU")
         time.sleep(poll)
     try:
         yield slot
@@ -139,7 +153,7 @@ def take(
 
 
 @contextlib.contextmanager
-def use(label: str, gpus: int = 0, say: Say = print) -> Iterator[Slot]:
+def use(label: str, gpus: int = 0, say: Say = _print) -> Iterator[Slot]:
     """`take`, for this very process: call it before CUDA starts."""
     with take(label, gpus, say) as slot:
         before = {name: os.environ.get(name) for name in slot.environment}

@@ -85,11 +85,6 @@ def cell_lock(cell: Cell) -> Iterator[None]:
         lock.release()
 
 
-def _say(line: str) -> None:
-    """A line of a job's log that is seen at once."""
-    print(line, flush=True)
-
-
 class _QuietFileHandler(logging.FileHandler):
     """A log that a full disk cuts off without a page of complaints for every line."""
 
@@ -123,7 +118,7 @@ class _Attempt:
             return FAILED
         if begin_anew(cell):
             print(f"{cell.label}: its checkpoints were freed; training from the start", flush=True)
-        with gpus.use(cell.label, cell.resources["train"].gpus, say=_say):
+        with gpus.use(cell.label, cell.resources["train"].gpus):
             return self.attempt()
 
     def attempt(self) -> int:

@@ -146,6 +146,7 @@ class Boxed(ABC):
 
         Raises:
             AmagoError: nothing was started, and why.
+            TrainingInterrupted: asked to stop while it waited for a GPU.
         """
         with Stop() as stop:
             if job.parent is not None and not die_with_parent(signal.SIGTERM, job.parent):
@@ -154,7 +155,8 @@ class Boxed(ABC):
             code = _nothing_to_do(job, cell)
             if code is not None:
                 return code
-            with gpus.take(cell.label, cell.resources[job.stage].gpus) as slot, _recorded(job, cell):
+            waits = gpus.take(cell.label, cell.resources[job.stage].gpus, stopped=lambda: stop.since > 0)
+            with waits as slot, _recorded(job, cell):
                 plan = self.plan(job, cell, settings, slot)
                 ended = self.run_box(cell, plan, stop)
         return self._conclude(job, cell, plan, ended, stop)
