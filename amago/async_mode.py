@@ -38,7 +38,11 @@ def prepare(experiment: Experiment) -> None:
 
 def wait_for_data(experiment: Experiment) -> None:
     """Let a learner wait until collectors have brought enough to learn from."""
+    said = not (experiment.verbose and experiment.processes.is_main)
     while not experiment.dataset.ready_for_training:
+        if not said:
+            said = True
+            print(f"{experiment.run_name}: waiting for collectors to bring data to learn from", flush=True)
         experiment._check_stop_while_acting()
         time.sleep(POLL_SECONDS)
         experiment.env_steps += experiment.dataset.on_epoch(experiment.epoch) or 0

@@ -130,15 +130,26 @@ def test_a_collector_acts_with_the_learners_newest_policy(tmp_path: Path) -> Non
     assert len(learner.dataset) == len(Shard(one)) + len(Shard(two))
 
 
-def test_a_learner_without_data_waits_and_can_be_stopped(tmp_path: Path) -> None:
-    """It burns no epochs; SIGTERM ends the waiting."""
+def test_a_learner_without_data_waits_and_can_be_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It burns no epochs and says, once, what it waits for; SIGTERM ends the waiting."""
     configure()
-    learner = switch_async_mode(experiment(tmp_path, start=False), "learn")
+    learner = switch_async_mode(experiment(tmp_path, start=False, verbose=True), "learn")
     learner.start()
-    learner.dataset.on_epoch = lambda epoch: os.kill(os.getpid(), signal.SIGTERM)
+    looks: list[int] = []
+
+    def look(epoch: int) -> int:
+        looks.append(epoch)
+        if len(looks) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    learner.dataset.on_epoch = look
     with pytest.raises(TrainingInterrupted):
         learner.learn()
     assert learner.epoch == 0
+    assert capsys.readouterr().out.count("waiting for collectors") == 1
 
 
 # -- one averaged gradient -------------------------------------------------------------------------------
