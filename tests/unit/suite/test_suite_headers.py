@@ -57,3 +57,20 @@ def test_budgets_are_as_the_header_says(name: str) -> None:
         if found["total"]:
             actors, steps, epochs = numbers
             assert actors * steps * epochs / 1e6 == pytest.approx(float(found["total"]), rel=0.005), found[0]
+
+
+#: Training episodes of Ni et al. (arXiv 2307.03864) by corridor; for 200 and 400 those of 250 and 500.
+_T_MAZE_EPISODES = {50: 20_000, 100: 20_000, 200: 16_000, 400: 8_000, 1_000: 8_000}
+
+
+def test_t_mazes_have_the_published_episodes() -> None:
+    """Guards the budgets of `memory` against the table that its header cites, to within an epoch."""
+    found = {}
+    for cell in plan("memory", results=Path("results")):
+        if cell.environment.startswith("tmaze"):
+            actors, steps, epochs = budget(cell)
+            corridor = cell.env_params["corridor"]
+            assert steps == corridor + 1, "an epoch is one episode of each actor"
+            assert 0 <= actors * epochs - _T_MAZE_EPISODES[corridor] < actors, (corridor, actors, epochs)
+            found[corridor] = epochs
+    assert found.keys() == _T_MAZE_EPISODES.keys()
