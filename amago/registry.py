@@ -11,6 +11,8 @@ from amago.errors import ConfigurationError
 T = TypeVar("T")
 #: More names than these are not all shown in an error message.
 _MOST_SHOWN = 30
+#: So many names at most are taken for what was meant.
+_MOST_MEANT = 3
 
 
 class Registry(Generic[T]):
@@ -66,8 +68,11 @@ def _same(old: object, new: object) -> bool:
 
 def nearest(name: str, known: list[str]) -> str:
     """ "did you mean a, b?" or what there is, for the end of an error message."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if close:
+    longer = [word for word in known if name and word.startswith(name)]
+    if len(longer) > _MOST_MEANT:
+        return f"{len(longer)} begin with it: {', '.join(longer[:_MOST_MEANT])} ..."
+    close = difflib.get_close_matches(name, known, n=_MOST_MEANT, cutoff=0.5)
+    if close := list(dict.fromkeys(longer + close))[:_MOST_MEANT]:
         return f"did you mean {', '.join(close)}?"
     if len(known) > _MOST_SHOWN:
         return f"known: {', '.join(known[:_MOST_SHOWN])} and {len(known) - _MOST_SHOWN} others"

@@ -181,10 +181,34 @@ def test_memories_that_ship_can_be_built(
 
 @pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
 def test_numbers_that_are_none(number: str, write_suite: Callable[..., Path]) -> None:
-    """Nothing compares with NaN as one thinks, and JSON has neither."""
+    """Nothing compares with NaN as one thinks, and JSON has neither; the key is named."""
     path = write_suite(json.dumps(GOOD)[:-1] + f', "checkpoint": {{"every_minutes": {number}}}}}')
-    with pytest.raises(ConfigurationError, match="is no number that can be used here"):
+    with pytest.raises(
+        ConfigurationError, match=r"yaml: checkpoint\.every_minutes: .* is no number that can"
+    ):
         plan(str(path))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            "{id: tmaze-passive, params: {corridor: 2020-01-01}}",
+            "environments[1].params.corridor: datetime.date(",
+        ),
+        ("{id: tmaze-passive, params: {5: 5}}", "environments[1].params: the key 5 must be text"),
+        ('{id: tmaze-passive, params: {"a\\nb": .nan}}', "environments[1].params.'a\\nb': nan is no number"),
+    ],
+)
+def test_what_json_has_not_is_named_with_its_place(
+    entry: str, said: str, write_suite: Callable[..., Path]
+) -> None:
+    """Guards the way to a value that only YAML knows, deep in a long file."""
+    path = write_suite(f"environments: [tmaze-passive, {entry}]\n")
+    with pytest.raises(ConfigurationError) as caught:
+        plan(str(path))
+    assert str(caught.value).startswith(f"tiny.yaml: {said}"), caught.value
+    assert "\n" not in str(caught.value)
 
 
 def test_merge_keys(write_suite: Callable[..., Path]) -> None:

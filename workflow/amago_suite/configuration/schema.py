@@ -126,20 +126,26 @@ def _too_much(text: str) -> str | None:
     return None
 
 
-def _check_plain(value: Any) -> None:
+def _check_plain(value: Any, where: tuple[str | int, ...] = ()) -> None:
     """YAML also knows dates, bytes and sets, and keys of any kind; here everything is as in JSON."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"the key {_shorten(key)} must be text")
-            _check_plain(item)
+                raise ValueError(_at(where, f"the key {_shorten(key)} must be text"))
+            _check_plain(item, (*where, key))
     elif isinstance(value, list):
-        for item in value:
-            _check_plain(item)
+        for index, item in enumerate(value):
+            _check_plain(item, (*where, index))
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number that can be used here")
+        raise ValueError(_at(where, f"{value} is no number that can be used here"))
     elif not (value is None or isinstance(value, (str, int, float, bool))):
-        raise ValueError(f"{_shorten(value)} is a {type(value).__name__}; write it in quotes")
+        raise ValueError(_at(where, f"{_shorten(value)} is a {type(value).__name__}; write it in quotes"))
+
+
+def _at(where: Iterable[Any], complaint: str) -> str:
+    """The complaint, after the key that it is about, if there is one."""
+    key = _key(where)
+    return f"{key}: {complaint}" if key else complaint
 
 
 @functools.cache
@@ -168,8 +174,7 @@ def validate(data: Any, name: str, path: Path) -> None:
     errors = sorted(_validator(name).iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
     if errors:
         error = _innermost(errors[0])
-        key = _key(error.absolute_path)
-        raise ConfigurationError(f"{shown(path)}: {key + ': ' if key else ''}{_explain(error)}")
+        raise ConfigurationError(f"{shown(path)}: {_at(error.absolute_path, _explain(error))}")
 
 
 def defaults(name: str, *keys: str) -> dict[str, Any]:
@@ -205,7 +210,8 @@ def _innermost(error: ValidationError) -> ValidationError:
 def _key(parts: Iterable[Any]) -> str:
     text = ""
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f"{'.' if text else ''}{part}"
+        name = part if isinstance(part, int) or part.isprintable() else _shorten(part)
+        text += f"[{name}]" if isinstance(part, int) else f"{'.' if text else ''}{name}"
     return text
 
 
