@@ -79,14 +79,20 @@ def oracle_doors(size: int = 9, total_steps: int = 500, tasks: int = 200_000, se
 
 
 def alchemy_players(episodes: int, seed: int) -> dict[str, np.ndarray]:
-    """Return of each trial, (episodes, 10), of every player of `envs_suite.alchemy_players`."""
+    """Return of each trial, (episodes, 10), of every player of `envs_suite.alchemy_players`; the oracle's also
+    where no graph lacks an edge."""
     from envs_suite.alchemy import SymbolicAlchemy
     from envs_suite.alchemy_players import Oracle, Player, PosteriorPlayer, RandomHeuristic
 
-    players: tuple[Player, ...] = (RandomHeuristic(seed), PosteriorPlayer(seed), Oracle())
+    players: dict[str, tuple[Player, bool]] = {
+        "RandomHeuristic": (RandomHeuristic(seed), True),
+        "PosteriorPlayer": (PosteriorPlayer(seed), True),
+        "Oracle": (Oracle(), True),
+        "Oracle, no bottlenecks": (Oracle(), False),
+    }
     found = {}
-    for player in players:
-        env, returns = SymbolicAlchemy(), []
+    for name, (player, bottlenecks) in players.items():
+        env, returns = SymbolicAlchemy(bottlenecks=bottlenecks), []
         for episode in range(episodes):
             obs, _ = env.reset(seed=seed * 1_000_003 + episode)
             player.begin(env.episode.chemistry)
@@ -94,7 +100,7 @@ def alchemy_players(episodes: int, seed: int) -> dict[str, np.ndarray]:
             while not terminated:
                 obs, _, terminated, _, _ = env.step(player.act(obs))
             returns.append(env.returns)
-        found[type(player).__name__] = np.array(returns)
+        found[name] = np.array(returns)
     return found
 
 
@@ -128,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
             error_of_mean = float(total.std(ddof=1)) / math.sqrt(len(total))
             first, last = trials[:, 0].mean(), trials[:, -1].mean()
             print(
-                f"{name:16} {total.mean():8.2f} +- {error_of_mean:.2f}  first trial {first:.2f}, last {last:.2f}"
+                f"{name:22} {total.mean():8.2f} +- {error_of_mean:.2f}  first trial {first:.2f}, last {last:.2f}"
             )
         return
     measured: dict[str, Measured] = {}

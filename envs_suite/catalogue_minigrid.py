@@ -15,6 +15,12 @@ _ENCODING = Param(
     choices=("one-hot", "symbols"),
 )
 
+#: What of training comes again in evaluation, where it is not only by chance.
+_AGAIN = dict.fromkeys(FEW_LEVELS, "; evaluation shows levels of training, as there are few.")
+_AGAIN["dynamic-obstacles-8x8"] = (
+    "; evaluation begins like levels of training (there are 46,376 beginnings), and obstacles then move otherwise."
+)
+
 
 def _horizon(attempts: int, steps: int) -> int:
     return attempts * steps + attempts - 1  # a reset step lies between attempts
@@ -35,8 +41,7 @@ def _grid(name: str) -> EnvSpec:
     return EnvSpec(
         id=env_id,
         family="core",
-        description=f"MiniGrid's {package_id}, with the instruction as tokens"
-        + ("; evaluation shows levels of training, as there are few." if name in FEW_LEVELS else "."),
+        description=f"MiniGrid's {package_id}, with the instruction as tokens{_AGAIN.get(name, '.')}",
         licence="Apache-2.0 (minigrid)",
         parameters={"attempts": Param(1, "attempts at each level", 1, 100), "encoding": _ENCODING},
         score=_SUCCESS,

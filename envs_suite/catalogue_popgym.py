@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from envs_suite.random_scores import RANDOM_SCORES
@@ -68,6 +69,12 @@ _SCORE = Score(
 )
 
 
+#: A hit is 1 / 12 and a miss 1 / (cells - 12), so that a whole episode of misses costs more than 1.
+_BATTLESHIP = replace(
+    _SCORE, source=f"{_SCORE.source}; an episode of misses alone has -1.23 (easy), -1.14 or -1.09 (hard)"
+)
+
+
 def _slug(name: str) -> str:
     """CamelCase to kebab-case, with one spelling of "cartpole" (popgym has two)."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name.replace("CartPole", "Cartpole")).lower()
@@ -107,7 +114,7 @@ def _entry(name: str, level: int) -> EnvSpec:
         family="labyrinth" if name.startswith("Labyrinth") else "core",
         description=f"POPGym's {popgym_id}, with a step timer.",
         licence="MIT (popgym)" + (", GPL-3.0 (mazelib)" if name.startswith("Labyrinth") else ""),
-        score=_SCORE,
+        score=_BATTLESHIP if name == "Battleship" else _SCORE,
         horizon_of=horizon_of,
         factory=factory,
         best_possible=BEST.get(name),

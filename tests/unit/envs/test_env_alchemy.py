@@ -24,13 +24,15 @@ from envs_suite.alchemy_chemistry import (
 )
 from envs_suite.alchemy_players import (
     Oracle,
+    Player,
     Posterior,
     PosteriorPlayer,
     RandomHeuristic,
     options,
     plan,
 )
-from envs_suite.catalogue_alchemy import PLAYER_SCORES
+from envs_suite.catalogue_alchemy import _ORACLE_WITHOUT_BOTTLENECKS, PLAYER_SCORES
+from envs_suite.registry import Measured
 
 Corner = tuple[int, int, int]
 CORNERS: list[Corner] = [(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)]
@@ -326,9 +328,14 @@ def _shows(chemistry: Chemistry, before: np.ndarray, colour: int, after: np.ndar
 
 
 def test_players_score_as_recorded() -> None:
-    """Guards the yardsticks: 40 episodes of each player lie within four standard errors of its figure."""
-    env = SymbolicAlchemy()
-    for player in (RandomHeuristic(), PosteriorPlayer(), Oracle()):
+    """Guards yardsticks and bounds: 40 episodes of each player lie within four standard errors of its figure."""
+    usual, whole = SymbolicAlchemy(), SymbolicAlchemy(bottlenecks=False)
+    expected: list[tuple[Player, SymbolicAlchemy, Measured]] = [
+        (player, usual, PLAYER_SCORES[type(player).__name__])
+        for player in (RandomHeuristic(), PosteriorPlayer(), Oracle())
+    ]
+    expected.append((Oracle(), whole, _ORACLE_WITHOUT_BOTTLENECKS))
+    for player, env, want in expected:
         returns = []
         for seed in range(40):
             obs, _ = env.reset(seed=seed)
@@ -337,7 +344,6 @@ def test_players_score_as_recorded() -> None:
             while not terminated:
                 obs, _, terminated, _, _ = env.step(player.act(obs))
             returns.append(sum(env.returns))
-        want = PLAYER_SCORES[type(player).__name__]
         assert abs(np.mean(returns) - want.mean) < 4 * np.std(returns) / math.sqrt(40)
         assert max(returns) <= 450
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import sys
 import warnings
 
@@ -173,7 +174,6 @@ def test_splits_are_disjoint_and_evaluation_is_fixed() -> None:
 
 
 @played
-@played
 @pytest.mark.parametrize("name", sorted(MINIGRID))
 def test_entries_without_new_levels_say_so(name: str) -> None:
     """Guards `samples_tasks`: an entry claims levels of its own for evaluation only where levels hardly ever repeat."""
@@ -185,6 +185,28 @@ def test_entries_without_new_levels_say_so(name: str) -> None:
     spec = envs_suite.get(f"minigrid-{name}")
     assert spec.samples_tasks == (len(levels) >= 399)
     assert ("as there are few" in spec.description) != spec.samples_tasks
+
+
+@played
+def test_beginnings_with_obstacles_are_as_many_as_the_entry_says() -> None:
+    """Guards the note on Dynamic-Obstacles: agent and goal have fixed places, and equal balls lie on free cells."""
+    from minigrid.core.constants import OBJECT_TO_IDX
+
+    env = gym.make(MINIGRID["dynamic-obstacles-8x8"][0], disable_env_checker=True).unwrapped
+    fixed, balls = set(), set()
+    for seed in range(20):
+        env.reset(seed=seed)
+        kinds = env.grid.encode()[..., 0]
+        fixed.add((*env.agent_pos, env.agent_dir, *np.argwhere(kinds == OBJECT_TO_IDX["goal"])[0]))
+        balls.add(env.grid.encode()[kinds == OBJECT_TO_IDX["ball"]].tobytes())
+    assert len(fixed) == len(balls) == 1
+    free = (
+        (kinds == OBJECT_TO_IDX["empty"]).sum() + env.n_obstacles - 1
+    )  # a ball hides a cell; the agent has one
+    beginnings = f"{math.comb(int(free), env.n_obstacles):,}"
+    assert (
+        f"there are {beginnings} beginnings" in envs_suite.get("minigrid-dynamic-obstacles-8x8").description
+    )
 
 
 def test_each_episode_is_named_after_its_task() -> None:

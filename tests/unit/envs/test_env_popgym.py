@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+import envs_suite
 from amago.errors import ConfigurationError
 from envs_suite.catalogue_popgym import DIFFICULTIES, HORIZONS
 
@@ -120,3 +121,18 @@ def test_unknown_names() -> None:
     """Guards the error for an environment that popgym has not got."""
     with pytest.raises(ConfigurationError, match="RepeatLast"):
         POPGymAMAGO("popgym-RepeatLastEasy-v0")
+
+
+@pytest.mark.parametrize("level", ["Easy", "Medium", "Hard"])
+def test_the_worst_battleship_is_what_its_bounds_say(level: str) -> None:
+    """Guards the note on Battleship's bounds: an episode of misses alone is below the -1 of the design."""
+    env = POPGym(f"popgym-Battleship{level}-v0")
+    env.reset(seed=0)
+    miss = np.argwhere(env.env.board == 0)[0]
+    total, over = 0.0, False
+    while not over:
+        _, reward, over, _, _ = env.step(miss)
+        total += reward
+    score = envs_suite.get(f"popgym-battleship-{level.lower()}").score
+    assert f"{total:.2f}" in score.source
+    assert score.low == -1.0

@@ -72,6 +72,10 @@ def test_entries_are_complete(env_id: str) -> None:
         ("half-cheetah-velocity", {"max_velocity": 10}, 0.0, 5.0, "on 0 to 10"),
         ("symbolic-alchemy", {"trials": 5}, 0.0, 144.28, "in proportion for 5"),
         ("symbolic-alchemy", {"rotations": False}, 0.0, 288.56, "default parameters"),
+        ("symbolic-alchemy", {"bottlenecks": False}, 0.0, 316.88, "no bottlenecks"),
+        ("symbolic-alchemy", {"bottlenecks": False, "trials": 1}, 0.0, 31.688, "in proportion for 1"),
+        ("symbolic-alchemy", {"steps_per_trial": 15}, 0.0, 288.56, "default parameters"),
+        ("symbolic-alchemy", {"steps_per_trial": 14}, 0.0, 288.56, "out of reach in 14 steps"),
         ("dark-key-to-door", {"total_steps": 1000}, 0.0, 88.873, "all rooms"),
         ("dark-key-to-door", {"dark": False}, 0.0, 44.1, "default parameters"),
     ],
@@ -187,6 +191,14 @@ def test_unknown_ids_suggest_the_nearest() -> None:
         envs_suite.get("tmaze-pasive")
     with pytest.raises(ConfigurationError, match="popgym-repeat-first-easy"):
         envs_suite.get("popgym-RepeatFirstEasy".lower())
+    with pytest.raises(
+        ConfigurationError, match=r"48 begin with it: popgym-autoencode-easy, .*amago-suite envs"
+    ):
+        envs_suite.get("popgym")
+    with pytest.raises(
+        ConfigurationError, match=r"did you mean metaworld-ml1, metaworld-ml10, metaworld-ml45\?"
+    ):
+        envs_suite.get("metaworld")
     with pytest.raises(ConfigurationError, match="amago-suite envs") as caught:
         envs_suite.get("zzz")
     assert len(str(caught.value)) < 1000, "a hint, not the whole registry"
