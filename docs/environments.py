@@ -26,7 +26,9 @@ Families share one set of packages, one virtual environment and one image: `core
 others are built with `make family-NAME`. The registry can be read without any of them.
 
 Columns: *vectorised* environments move many instances with one call; those that *sample tasks* never train on
-a task that evaluation uses. Levels that a package makes from a number (MiniGrid, Procgen, NetHack) are told apart by it.
+a task that evaluation uses. Levels that a package makes from a number (MiniGrid, Procgen, NetHack) are told apart by it,
+lakes by every cell: a few of evaluation's play like one of training's, having other cells only where holes shut them off
+(`envs_suite/frozen_lake.py` says how many).
 """
 
 

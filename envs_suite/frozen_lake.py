@@ -17,7 +17,9 @@ the same step, and after ``k`` attempts the episode terminates.
 
 Maps: every cell but start and goal is frozen with probability 0.8, drawn again until the goal can be
 reached, as in gymnasium's FrozenLake. Maps whose hash falls in the evaluation part are never used in
-training; evaluation task i is always the same map, and in hard mode odd i are the swapped ones.
+training; evaluation task i is always the same map, and in hard mode odd i are the swapped ones. Every cell tells
+maps apart, also one that holes shut off: of evaluation's episodes, the share on a map that plays like one of 100,000
+of training's is 2.6 % for n = 3, 6.4 % for 4, 4.6 % for 5, 0.2 % for 6 and nothing for 8.
 
 Differences from AMAGO's environment: it has no attempt limit and no slip; it also opens a hole below
 an agent that stood still or was stopped by a wall (a slip in its condition), which here takes a real
