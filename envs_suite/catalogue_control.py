@@ -107,6 +107,15 @@ GYMNASIUM: dict[str, tuple[str, int, float, str, str]] = {
 _LICENCES = {"": "MIT (gymnasium)", "Box2D": "MIT (gymnasium), zlib (box2d)"}
 
 
+def _any_first(space: Any) -> Any:
+    """A box of one dimension whose first number may be any."""
+    from gymnasium.spaces import Box
+
+    low, high = space.low.copy(), space.high.copy()
+    low[0], high[0] = -float("inf"), float("inf")
+    return Box(low, high, dtype=space.dtype)
+
+
 def _gymnasium(name: str) -> EnvSpec:
     gym_id, steps, high, why, module = GYMNASIUM[name]
     env_id = f"gym-{name}"
@@ -121,7 +130,10 @@ def _gymnasium(name: str) -> EnvSpec:
         from envs_suite.rebuilt import Rebuilt
 
         if module == "Box2D":
-            return Rebuilt(lambda: gym.make(gym_id, disable_env_checker=True))
+            env = Rebuilt(lambda: gym.make(gym_id, disable_env_checker=True))
+            if name.startswith("bipedal-walker"):
+                env.observation_space = _any_first(env.observation_space)  # it declares angles up to pi, and rolls over
+            return env
         return gym.make(gym_id, disable_env_checker=True)
 
     return EnvSpec(

@@ -57,6 +57,21 @@ def test_same_seed_same_episode(name: str) -> None:
     assert play(spec.make(), 7) == first
 
 
+@pytest.mark.parametrize("name", ["bipedal-walker", "bipedal-walker-hardcore"])
+def test_a_walker_that_rolls_over_stays_in_its_space(name: str) -> None:
+    """gymnasium declares hull angles up to pi, which a lunge forward passes within 40 steps."""
+    env = _make(name).make()
+    obs, _ = env.reset(seed=[1])
+    angles = []
+    for _ in range(40):
+        obs, _, terminated, truncated, _ = env.step(np.array([[1.0, 1.0, -1.0, -1.0]], np.float32))
+        if terminated.any() or truncated.any():
+            break
+        angles.append(float(np.abs(obs["observation"][0, 0])))
+        assert env.observation_space["observation"].contains(obs["observation"][0])
+    assert max(angles) > np.pi
+
+
 def test_continuous_actions_span_the_range() -> None:
     """Guards scaling: the agent's -1 and 1 are the ends of the environment's own range."""
     env = envs_suite.get("gym-pendulum").make()
