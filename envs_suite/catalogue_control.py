@@ -132,7 +132,8 @@ def _gymnasium(name: str) -> EnvSpec:
         if module == "Box2D":
             env = Rebuilt(lambda: gym.make(gym_id, disable_env_checker=True))
             if name.startswith("bipedal-walker"):
-                env.observation_space = _any_first(env.observation_space)  # it declares angles up to pi, and rolls over
+                # It declares angles up to pi, and rolls over.
+                env.observation_space = _any_first(env.observation_space)
             return env
         return gym.make(gym_id, disable_env_checker=True)
 
