@@ -15,7 +15,7 @@ when the last one is reached, or after ``time_limit`` steps.
 Mazes are those of :mod:`envs_suite.mazes`, split between training and evaluation by their walls.
 
 Differences from AMAGO: the end at the time limit is reported as terminated only; tasks come from the
-reset's generator; goals are always in the observation (its relabelling variant has them apart).
+reset's generator; goals are always in the observation (:mod:`envs_suite.maze_goals` has them apart).
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class MazeRunnerGymEnv(gym.Env):
         if not goal_in_obs:
             raise ConfigurationError(
                 "MazeRunner's goals are always in the observation: leave goal_in_obs out; "
-                "envs_suite.maze_hindsight.MazeGoalRelabeler relabels them there"
+                "envs_suite.maze_hindsight.MazeGoalRelabeler relabels them there, and MazeRunnerAMAGOEnv has them apart"
             )
         self.rules = MazeRules(
             maze_dim, min_num_goals, max_num_goals, time_limit, randomized_action_space, split

@@ -101,6 +101,7 @@ class _EpsilonNoise(ExplorationWrapper):
         super().__init__(amago_env)
         self.randomize_eps = randomize_eps
         self.multiplier = np.ones(self.batched_envs)
+        self._one_by_one = False
 
     def on_reset(self, mask: np.ndarray) -> None:
         if self.randomize_eps:
@@ -108,10 +109,25 @@ class _EpsilonNoise(ExplorationWrapper):
 
     @abstractmethod
     def current_eps(self, local_step: np.ndarray) -> np.ndarray:
-        """Epsilon for each actor, (N,), before its random multiplier."""
+        """Epsilon for each actor, (N,), before its random multiplier.
+
+        Args:
+            local_step: (N,). One actor's alone, (1,), where an override is written for one: with
+                ``if local_step > 10:``, which no array of several can answer.
+        """
+
+    def _eps_of_all(self, local_step: np.ndarray) -> np.ndarray:
+        if not self._one_by_one:
+            try:
+                return self.current_eps(local_step)
+            except ValueError as error:
+                if len(local_step) == 1 or "truth value" not in str(error):
+                    raise
+                self._one_by_one = True
+        return np.concatenate([np.broadcast_to(self.current_eps(one), 1) for one in local_step[:, None]])
 
     def add_exploration_noise(self, action: np.ndarray, local_step: np.ndarray) -> np.ndarray:
-        eps = self.multiplier * self.current_eps(local_step)
+        eps = self.multiplier * self._eps_of_all(local_step)
         if self.discrete:
             random_action = self.rng.integers(0, self.env.action_space.n, size=action.shape)
             use_random = self.rng.random(len(action)) < eps
@@ -154,7 +170,7 @@ class EpsilonGreedy(_EpsilonNoise):
     def current_eps(self, local_step: np.ndarray) -> np.ndarray:
         done = min(self.global_step / self.steps_anneal, 1.0)
         eps = self.eps_start + (self.eps_end - self.eps_start) * done
-        return np.full(self.batched_envs, eps)
+        return np.full(np.shape(local_step), eps)
 
 
 @explains_required

@@ -95,6 +95,7 @@ class TokenGoalEmb(GoalEmbedder):
         zero_embedding: bool = False,
     ) -> None:
         super().__init__(goal_length, goal_dim, goal_emb_dim, zero_embedding)
+        min_token, max_token = int(min_token), int(max_token)  # they may come from a space's bounds
         if max_token < min_token:
             raise ConfigurationError(
                 f"TokenGoalEmb needs min_token <= max_token, not {min_token}, {max_token}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import gin
 import torch
@@ -14,15 +15,35 @@ from amago.errors import ConfigurationError
 from amago.parallel import sum_over_processes
 from amago.registry import nearest
 
+Number = TypeVar("Number", float, Tensor)
 
-def symlog(x: Tensor) -> Tensor:
-    """``sign(x) log(1 + |x|)`` elementwise, any shape (DreamerV3, arXiv 2301.04104, eq. 9)."""
+
+def symlog(x: Number) -> Number:
+    """``sign(x) log(1 + |x|)`` of a number, or elementwise of any shape (DreamerV3, arXiv 2301.04104, eq. 9)."""
+    if not isinstance(x, Tensor):
+        return math.copysign(math.log1p(abs(x)), x)
     return torch.sign(x) * torch.log1p(torch.abs(x))
 
 
-def symexp(x: Tensor) -> Tensor:
-    """``sign(x) (exp(|x|) - 1)`` elementwise, any shape: the inverse of :func:`symlog`."""
+def symexp(x: Number) -> Number:
+    """``sign(x) (exp(|x|) - 1)`` of a number, or elementwise of any shape: the inverse of :func:`symlog`."""
+    if not isinstance(x, Tensor):
+        return math.copysign(math.expm1(abs(x)), x)
     return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def add_activation_log(root_key: str, activation: Tensor, log_dict: dict[str, Any] | None = None) -> None:
+    """Log the extent of a layer's output, padding included; for networks of one's own.
+
+    Args:
+        root_key: metrics are ``activation-{root_key}-max``, ``-min``, ``-mean`` and ``-std``.
+        activation: any shape.
+        log_dict: as networks get it; nothing is done without one.
+    """
+    if log_dict is not None:
+        x = activation.detach().float()
+        found = {"max": x.max(), "min": x.min(), "mean": x.mean(), "std": x.std(correction=0)}
+        log_dict.update({f"activation-{root_key}-{name}": value for name, value in found.items()})
 
 
 def masked_moments(x: Tensor, mask: Tensor | None, stat_ndim: int) -> tuple[Tensor, Tensor, Tensor]:

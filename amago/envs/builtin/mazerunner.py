@@ -2,4 +2,7 @@
 
 from amago.envs.builtin import forward
 
-__getattr__, __all__ = forward(__name__, {"MazeRunnerGymEnv": "envs_suite.maze_runner"})
+__getattr__, __all__ = forward(
+    __name__,
+    {"MazeRunnerGymEnv": "envs_suite.maze_runner", "MazeRunnerAMAGOEnv": "envs_suite.maze_goals"},
+)

@@ -436,6 +436,43 @@ def test_bilevel_interpolates_within_the_rollout() -> None:
     np.testing.assert_allclose(noise.current_eps(local), [0.05, 0.03, 0.01])
 
 
+@pytest.mark.parametrize("actors", [1, 3])
+def test_a_schedule_written_for_one_actor_serves_several(actors: int) -> None:
+    """AMAGO calls `current_eps` for an actor at a time, so that scripts compare ``local_step`` in an ``if``."""
+
+    class Scripted(EpsilonGreedy):
+        def current_eps(self, local_step: np.ndarray) -> np.ndarray:
+            eps = super().current_eps(local_step)
+            if local_step > 0 and local_step < 9:
+                eps[:] = 0.0
+            return eps
+
+    class Vectorised(EpsilonGreedy):
+        def current_eps(self, local_step: np.ndarray) -> np.ndarray:
+            return np.where((local_step > 0) & (local_step < 9), 0.0, super().current_eps(local_step))
+
+    taken = []
+    for cls in (Scripted, Vectorised):
+        noise = cls(_Group(spaces.Discrete(50), actors), steps_anneal=100, randomize_eps=False)
+        policy = np.full((actors, 1), 99)
+        taken.append([noise(policy, (np.arange(actors) + t) % 12) for t in range(60)])
+    np.testing.assert_array_equal(*taken)
+    moved = np.array(taken[0])[..., 0] != 99
+    between = ((np.arange(actors) + np.arange(60)[:, None]) % 12 - 1) % 12 < 8
+    assert moved[~between].any() and not moved[between].any()
+
+
+def test_an_error_in_a_schedule_is_not_hidden() -> None:
+    """Only an array where a number was expected is asked again, and only where there are several."""
+
+    class Wrong(EpsilonGreedy):
+        def current_eps(self, local_step: np.ndarray) -> np.ndarray:
+            raise ValueError("my own")
+
+    with pytest.raises(ValueError, match="my own"):
+        Wrong(_Group(spaces.Discrete(2), 3))(np.zeros((3, 1), int), np.zeros(3, int))
+
+
 def test_continuous_noise_is_gaussian_and_clipped() -> None:
     """Guards continuous exploration: a + eps N(0, 1), clipped to [-1, 1]."""
     noise = EpsilonGreedy(_Group(spaces.Box(-1, 1, (1,)), 50_000), 0.1, 0.1, randomize_eps=False)

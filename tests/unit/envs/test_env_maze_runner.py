@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from envs_suite.maze_goals import GoalsApart, MazeRunnerAMAGOEnv
 from envs_suite.maze_runner import MazeRules, MazeRunnerGymEnv, MazeRunnerVector, draw_task
 from envs_suite.mazes import draw_walls, sight
 
@@ -161,3 +162,27 @@ def test_sight_by_hand() -> None:
     assert sight(walls)[1, 1].tolist() == [0, 0, 2, 2]
     assert sight(walls)[2, 3].tolist() == [0, 1, 0, 1]
     assert sight(walls)[3, 3].tolist() == [2, 2, 0, 0]
+
+
+def test_goals_apart_are_the_same_maze() -> None:
+    """`MazeRunnerAMAGOEnv`: the flat form's numbers, and all that a relabeller needs to know of rewards."""
+    flat, apart = MazeRunnerGymEnv(9, 3, 3, 200), GoalsApart(MazeRunnerGymEnv(9, 3, 3, 200))
+    rng, rewarded = np.random.default_rng(0), 0
+    for seed in range(20):
+        one, _ = flat.reset(seed=seed)
+        other, _ = apart.reset(seed=seed)
+        terminated = False
+        while not terminated:
+            np.testing.assert_array_equal(other["obs"], one[:7])
+            np.testing.assert_allclose(other["goals"].ravel() / 9, one[7:], rtol=1e-6)
+            np.testing.assert_allclose(other["achieved"][0] / 9, one[:2], rtol=1e-6)
+            assert apart.observation_space.contains(other)
+            ahead = next(goal for goal in other["goals"] if goal[0] >= 0)
+            action = int(rng.integers(5))
+            one, reward, terminated, *_ = flat.step(action)
+            other, *rest = apart.step(action)
+            assert rest[:2] == [reward, terminated]
+            assert reward == float((other["achieved"][0] == ahead).all())
+            rewarded += int(reward)
+    assert rewarded > 10
+    assert MazeRunnerAMAGOEnv(11, 2, 50, True).env_name == "MazeRunner-11x11-k2"

@@ -15,7 +15,7 @@ NAMES = {
     "toy_gym": ["MetaFrozenLake", "RoomKeyDoor"],
     "tmaze": ["TMazeAltPassive", "TMazeAltActive"],
     "popgym_envs": ["POPGymAMAGO", "MultiDomainPOPGymAMAGO"],
-    "mazerunner": ["MazeRunnerGymEnv"],
+    "mazerunner": ["MazeRunnerGymEnv", "MazeRunnerAMAGOEnv"],
     "half_cheetah_v4_vel": ["HalfCheetahV4_MetaVelocity"],
     "alchemy": ["SymbolicAlchemy"],
 }

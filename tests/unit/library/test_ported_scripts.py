@@ -197,3 +197,28 @@ def test_a_generator_is_given_to_whoever_takes_one(tmp_path: Path) -> None:
     run = experiment(tmp_path, epochs=1, dataset=DiskTrajDataset(tmp_path, "replay", 30, relabeler=halved))
     run.learn()
     assert run.gradient_steps == 4
+
+
+def test_a_class_may_have_the_name_of_one_that_comes_with_an_environment() -> None:
+    """AMAGO's T-Maze script brings a `TMazeExploration` of its own, and sets it by that name alone."""
+    script = """
+import gin
+from amago.cli_utils import use_config
+from amago.envs.builtin.tmaze import TMazeAltPassive
+from amago.envs.exploration import EpsilonGreedy
+
+@gin.configurable
+class TMazeExploration(EpsilonGreedy):
+    def __init__(self, amago_env, horizon: int = 1):
+        super().__init__(amago_env)
+        self.horizon = horizon
+
+use_config({"TMazeExploration.horizon": 7}, None)
+
+class Three:
+    batched_envs, discrete, multibinary = 3, True, False
+
+print(TMazeExploration(Three()).horizon)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["7"], done.stderr

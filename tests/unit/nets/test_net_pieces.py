@@ -1,6 +1,9 @@
 """Squashing, activations, Adam-Rel, feed-forward pieces and goal embedders."""
 
+import math
+
 import gin
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +15,7 @@ from amago.nets.utils import (
     AdamWRel,
     SlowAdaptiveRational,
     activation_switch,
+    add_activation_log,
     symexp,
     symlog,
 )
@@ -31,6 +35,24 @@ def test_symlog_reference():
     assert_close(symlog(d["x"]), d["symlog"])
     assert_close(symexp(symlog(d["x"])), d["symexp"])
     assert torch.equal(symlog(torch.zeros(2)), torch.zeros(2))
+    assert symlog(-3.0) == pytest.approx(-math.log(4)) and symexp(symlog(-3.0)) == pytest.approx(-3.0)
+
+
+def test_activations_are_logged_for_networks_that_ask():
+    """Four numbers of a layer's output, without its gradient; nothing where nobody listens."""
+    x = torch.tensor([[1.0, -2.0], [4.0, 1.0]], requires_grad=True)
+    log = {}
+    add_activation_log("mine", x, log)
+    assert {k: float(v) for k, v in log.items()} == pytest.approx(
+        {
+            "activation-mine-max": 4.0,
+            "activation-mine-min": -2.0,
+            "activation-mine-mean": 1.0,
+            "activation-mine-std": math.sqrt(4.5),
+        }
+    )
+    assert not any(v.requires_grad for v in log.values())
+    add_activation_log("mine", x)
 
 
 def test_activations_by_name():
@@ -188,7 +210,7 @@ def test_goal_embedders(embedder_type):
 
 def test_token_order_and_range():
     """Goals are a sequence, not a set; tokens beyond the range count as its ends."""
-    embedder = TokenGoalEmb(2, 1, min_token=-2, max_token=2)
+    embedder = TokenGoalEmb(2, 1, min_token=np.float32(-2), max_token=np.int64(2))  # as spaces have them
     ab, ba = torch.tensor([[[[1], [2]]]]), torch.tensor([[[[2], [1]]]])
     assert not torch.allclose(embedder(ab), embedder(ba))
     assert torch.equal(embedder(torch.full((1, 1, 2, 1), 99)), embedder(torch.full((1, 1, 2, 1), 2)))

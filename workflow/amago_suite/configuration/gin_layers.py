@@ -99,7 +99,8 @@ class Layer:
 def register_configurables() -> None:
     """Import every module of the agent library and the registry, so that gin knows their names."""
     import amago
-    import envs_suite.maze_hindsight  # noqa: F401 - with envs_suite's exploration strategies, which come with any part
+    import envs_suite.maze_hindsight
+    import envs_suite.tmaze_exploration  # noqa: F401
 
     for module in pkgutil.walk_packages(amago.__path__, "amago."):
         # AMAGO's own environment module paths only forward to envs_suite, and importing them is slow.
