@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -218,9 +218,8 @@ def add_common_cli(parser: ArgumentParser) -> ArgumentParser:
     schedule("--env_mode", default="async", choices=ENV_MODES)
     schedule("--epochs", type=int, default=1000)
     schedule("--timesteps_per_epoch", type=int, default=1000, help="steps of each actor")
-    schedule(
-        "--updates_per_epoch", "--batches_per_epoch", type=int, default=1000, help="batches to learn from"
-    )
+    schedule("--batches_per_epoch", type=int, default=1000, help="batches to learn from")
+    schedule("--updates_per_epoch", type=int, default=SUPPRESS, help="the same; goes before")
     schedule("--start_learning_at_epoch", type=int, default=0)
     schedule("--eval_timesteps", type=int, default=1000, help="validation steps of each actor")
     schedule("--val_interval", type=int, default=20, help="epochs between validations")
@@ -321,6 +320,7 @@ _EXPERIMENT_OPTIONS = {
     "env_mode": "env_mode",
     "epochs": "epochs",
     "timesteps_per_epoch": "train_timesteps_per_epoch",
+    "batches_per_epoch": "train_batches_per_epoch",
     "updates_per_epoch": "train_batches_per_epoch",
     "eval_timesteps": "val_timesteps_per_epoch",
     "val_interval": "val_interval",
@@ -334,13 +334,14 @@ _EXPERIMENT_OPTIONS = {
 _MODES = ("both", "collect", "learn")
 
 
-def switch_async_mode(experiment: Any, mode: str) -> Any:
+def switch_async_mode(experiment: Any, mode: str | Namespace) -> Any:
     """Let this process only collect or only learn, beside others that share its folders.
 
     Args:
         experiment: an Experiment that was not started yet; changed in place.
         mode: ``both`` (no change), ``collect`` (acts with the newest shared policy, never learns, leaves
-            the replay folder's clean-up to the learner) or ``learn`` (never acts, publishes its policy).
+            the replay folder's clean-up to the learner) or ``learn`` (never acts, publishes its policy);
+            or parsed options that have it.
 
     Returns:
         The experiment.
@@ -349,6 +350,8 @@ def switch_async_mode(experiment: Any, mode: str) -> Any:
         ConfigurationError: unknown mode.
     """
     never = float("inf")
+    if isinstance(mode, Namespace):
+        mode = getattr(mode, "mode", "both")
     if mode in ("collect", "learn"):
         experiment.mode = mode
     if mode == "collect":

@@ -19,6 +19,7 @@ evaluation tasks are kept apart.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -118,14 +119,23 @@ class _Cheetah:
         self.env = HalfCheetahEnv()
         self.costs = ctrl_cost_weight, velocity_reward_weight
         self.range = low, high
+        self.target = low
         self.steps, self.split = steps, split
         self.velocities = np.zeros(steps)
 
-    def begin(self, rng: np.random.Generator, task_index: int | None) -> np.ndarray:
-        """Start an episode; returns the observation (17,)."""
+    def begin(
+        self,
+        rng: np.random.Generator,
+        task_index: int | None,
+        sample: Callable[[], float] | None = None,
+    ) -> np.ndarray:
+        """Start an episode, its target from ``sample`` where that is given; returns the observation (17,)."""
         if task_index is not None:
             rng = eval_generator(task_index, 1000)
-        self.target = draw_velocity(rng, *self.range, self.split, task_index)
+        if task_index is None and sample is not None:
+            self.target = float(sample())
+        else:
+            self.target = draw_velocity(rng, *self.range, self.split, task_index)
         self.t = 0
         self.env.np_random = rng
         obs, _ = self.env.reset()
@@ -189,12 +199,27 @@ class HalfCheetahV4_MetaVelocity(gym.Env):
             ctrl_cost_weight, velocity_reward_weight, task_min_velocity, task_max_velocity, steps, split
         )
         self.observation_space, self.action_space = _spaces()
+        self.task_min_velocity, self.task_max_velocity = task_min_velocity, task_max_velocity
+        self.split = split
+
+    @property
+    def target_velocity(self) -> float:
+        """Of the present episode, m/s; the least one before the first."""
+        return self.cheetah.target
+
+    def sample_target_velocity(self) -> float:
+        """The next episode's target, m/s, where no fixed task is asked for; override it for tasks of your own.
+
+        Draw from ``self.np_random``, which a reset seeds.
+        """
+        return draw_velocity(self.np_random, self.task_min_velocity, self.task_max_velocity, self.split, None)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        return self.cheetah.begin(self.np_random, single_task_index(options)), {}
+        task_index = single_task_index(options)
+        return self.cheetah.begin(self.np_random, task_index, self.sample_target_velocity), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         obs, reward, over = self.cheetah.move(action)

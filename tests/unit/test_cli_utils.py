@@ -401,6 +401,24 @@ def test_command_line():
 
 
 @pytest.mark.parametrize("before", [True, False])
+def test_a_scripts_own_number_of_batches_counts(before):
+    """Whichever of the option's two names the script takes for itself."""
+    parts = dict(agent_type=Agent, tstep_encoder_type=CNNTstepEncoder, traj_encoder_type=GRUTrajEncoder)
+    for name in ("--batches_per_epoch", "--updates_per_epoch"):
+        parser = ArgumentParser()
+        if not before:
+            add_common_cli(parser)
+        parser.add_argument(name, type=int, default=7)
+        if before:
+            add_common_cli(parser)
+        args = parser.parse_args([])
+        run = create_experiment_from_cli(
+            args, list, list, 9, "group", "run", experiment_type=_Experiment, dataset="mine", **parts
+        )
+        assert run.train_batches_per_epoch == 7, name
+
+
+@pytest.mark.parametrize("before", [True, False])
 def test_a_scripts_own_options_count(before):
     """Scripts of AMAGO add options that are common here: no conflict, and theirs keep type and default."""
     parser = ArgumentParser()
@@ -435,7 +453,7 @@ def test_a_scripts_own_options_count(before):
             "2",
         ]
     )
-    assert (args.eval_timesteps, args.updates_per_epoch, args.ckpt, args.log) == (1.5, 3, 4, False)
+    assert (args.eval_timesteps, args.batches_per_epoch, args.ckpt, args.log) == (1.5, 3, 4, False)
     parts = dict(agent_type=Agent, tstep_encoder_type=CNNTstepEncoder, traj_encoder_type=GRUTrajEncoder)
     run = create_experiment_from_cli(
         args, list, list, 9, "group", "run", experiment_type=_Experiment, dataset="mine", **parts
@@ -452,5 +470,8 @@ def test_async_modes():
     learn = switch_async_mode(_Experiment(), "learn")
     assert learn.start_collecting_at_epoch > 10**9 and learn.always_save_latest
     assert vars(switch_async_mode(_Experiment(), "both")) == {"settings": {}}
+    # Some scripts of AMAGO pass all of their options.
+    options = add_common_cli(ArgumentParser()).parse_args(["--mode", "learn"])
+    assert vars(switch_async_mode(_Experiment(), options)) == vars(learn)
     with pytest.raises(ConfigurationError, match="unknown mode 'train'"):
         switch_async_mode(_Experiment(), "train")

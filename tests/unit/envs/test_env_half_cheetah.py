@@ -173,6 +173,29 @@ def test_through_the_registry() -> None:
     assert spec.horizon({"steps": 20}) == 20
 
 
+@simulated
+def test_targets_of_your_own() -> None:
+    """As in AMAGO's script: an override of `sample_target_velocity` decides, but not of a fixed task."""
+
+    class Mine(HalfCheetahV4_MetaVelocity):
+        def sample_target_velocity(self) -> float:
+            assert self.task_min_velocity <= super().sample_target_velocity() < self.task_max_velocity
+            return float(self.np_random.integers(7, 9))
+
+    env, usual = Mine(steps=3), HalfCheetahV4_MetaVelocity(steps=3)
+    assert env.unwrapped.target_velocity == 0.0  # names may be asked for before the first episode
+    found = set()
+    for seed in range(12):
+        env.reset(seed=seed)
+        found.add(env.target_velocity)
+        _, reward, *_ = env.step(np.zeros(6))
+        assert -10 < reward < -6
+    assert found == {7.0, 8.0}
+    env.reset(options={"task_index": 4})
+    usual.reset(options={"task_index": 4})
+    assert env.target_velocity == usual.target_velocity < 3.0
+
+
 def test_targets_are_split() -> None:
     """Guards the split: training targets are never evaluation ones; both are uniform on the range."""
     rng = np.random.default_rng(0)
